@@ -303,6 +303,8 @@ class Device(ABC):
     """Where candidates are compiled, checked and timed."""
 
     info: DeviceInfo
+    workers: int = 1
+    """How many candidates are measured at the same time."""
 
     @abstractmethod
     def measure(
