@@ -22,11 +22,11 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Union
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-KnobValue = Union[int, str]
+KnobValue = int | str
 """One option of a knob: an integer (a size, a factor) or a word (an order, a switch)."""
 
 Config = Mapping[str, KnobValue]

@@ -253,12 +253,9 @@ class TuningProblem:
         node, prefix = self.space.root, ()
         for _ in range(self.space.length):
             options = np.flatnonzero(self.space.masks[node])
-            left = np.array(
-                [
-                    float(self.space.count(self.space.child(node, int(o))) - self._tried_below.get((*prefix, int(o)), 0))
-                    for o in options
-                ]
-            )
+            valid = [self.space.count(self.space.child(node, int(option))) for option in options]
+            tried = [self._tried_below.get((*prefix, int(option)), 0) for option in options]
+            left = np.array([v - t for v, t in zip(valid, tried)], dtype=float)
             option = int(rng.choice(options, p=left / left.sum()))
             prefix = (*prefix, option)
             node = self.space.child(node, option)
