@@ -1,0 +1,49 @@
+"""How operators may be computed: schedule spaces and the templates that fill them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wpk_envs.core import DeviceInfo, Operator, Template
+from wpk_envs.errors import unknown
+from wpk_envs.schedules.space import Encoding, ScheduleSpace
+
+__all__ = ["Encoding", "ScheduleSpace", "build_space", "encoding_for", "templates_for"]
+
+
+def templates_for(device_kind: str) -> tuple[Template, ...]:
+    """All templates of a device kind."""
+    return _kind(device_kind)[0]
+
+
+def encoding_for(device_kind: str) -> Encoding:
+    """The knobs of a device kind."""
+    return _kind(device_kind)[1]
+
+
+def build_space(operator: Operator, device: DeviceInfo, templates: Sequence[str] | None = None) -> ScheduleSpace:
+    """Build the space of every template that fits an operator on a device.
+
+    Args:
+        operator: What is computed.
+        device: Where; its kind chooses templates and encoding.
+        templates: Names to keep, such as ``["direct_conv"]``; all if none.
+
+    Raises:
+        UserError: If a template name is unknown, or no template fits.
+    """
+    known, encoding = _kind(device.kind)
+    by_name = {template.name.split("/")[-1]: template for template in known}
+    for name in templates or ():
+        if name not in by_name:
+            raise unknown("template", name, by_name)
+    chosen = [by_name[name] for name in templates] if templates else list(known)
+    return ScheduleSpace(operator, device, chosen, encoding)
+
+
+def _kind(device_kind: str) -> tuple[tuple[Template, ...], Encoding]:
+    if device_kind == "cpu":
+        from wpk_envs.schedules.cpu import CPU_ENCODING, CPU_TEMPLATES
+
+        return CPU_TEMPLATES, CPU_ENCODING
+    raise unknown("device kind", device_kind, ["cpu"])
