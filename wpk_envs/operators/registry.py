@@ -9,7 +9,7 @@ from typing import Any
 
 from wpk_envs.core import Operator
 from wpk_envs.errors import UserError, unknown
-from wpk_envs.operators.checks import pair
+from wpk_envs.operators.checks import pair, whole_number
 from wpk_envs.operators.conv2d import Conv2d
 from wpk_envs.operators.fused import FusedOperator
 from wpk_envs.operators.gemm import Gemm
@@ -42,16 +42,16 @@ def get(name: str) -> FusedOperator:
     """
     if name in NAMED:
         return NAMED[name]
-    network, _, number = str(name).partition("/")
+    network = str(name).partition("/")[0]
     if network not in NETWORKS:
         raise _unknown_operator(name)
-    members = suite(network).members
-    if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= len(members):
+    members = {f"{network}/{member.number}": member.operator for member in suite(network).members}
+    if name not in members:
         raise UserError(
             f"'{name}' is no single operator of {network}: "
             f"its members are {network}/1 to {network}/{len(members)}, by first occurrence"
         )
-    return members[int(number) - 1].operator
+    return members[name]
 
 
 def _unknown_operator(name: str) -> UserError:
@@ -65,14 +65,19 @@ def from_dict(fields: Mapping[str, Any]) -> FusedOperator:
     """Make the operator that `Operator.to_dict` wrote.
 
     Raises:
-        UserError: For an unknown kind or field, and for shapes that cannot exist.
+        UserError: For an unknown kind, an unknown or missing field, and shapes that cannot exist.
     """
     values = dict(fields)
     kind = values.pop("kind", None)
-    if kind not in KINDS:
+    if str(kind) not in KINDS:
         raise unknown("operator kind", kind, KINDS)
-    _check_names(KINDS[kind], values)
-    return KINDS[kind](**values)
+    cls = KINDS[str(kind)]
+    _check_names(cls, values)
+    missing = [each.name for each in dataclasses.fields(cls) if each.default is dataclasses.MISSING]
+    missing = [name for name in missing if name not in values]
+    if missing:
+        raise UserError(f"a {kind} operator needs a value for {', '.join(missing)}")
+    return cls(**values)
 
 
 def override(operator: Operator | str, **fields: Any) -> FusedOperator:
@@ -111,7 +116,7 @@ def _same_padding(base: Conv2d, fields: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _keep_depthwise(base: Conv2d, fields: dict[str, Any]) -> dict[str, Any]:
-    channels = fields.get("channels")
-    if not base.is_depthwise or "groups" in fields or not isinstance(channels, int):
+    if not base.is_depthwise or "channels" not in fields or "groups" in fields:
         return fields
+    channels = whole_number("channels", fields["channels"])
     return {"filters": base.filters // base.groups * channels, **fields, "groups": channels}
