@@ -90,11 +90,6 @@ class Conv2d(FusedOperator):
         return self._out(1)
 
     @property
-    def is_depthwise(self) -> bool:
-        """Whether every group has exactly one input channel (and there is more than one group)."""
-        return self.groups > 1 and self.groups == self.channels
-
-    @property
     def output_shape(self) -> tuple[int, ...]:
         """[batch, filters, out_height, out_width]."""
         return self.batch, self.filters, self.out_height, self.out_width

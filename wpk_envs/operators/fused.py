@@ -83,6 +83,11 @@ class FusedOperator(Operator):
         """The sizes that features are made of."""
 
     @property
+    def is_depthwise(self) -> bool:
+        """Whether it is a convolution of several groups with one input channel each."""
+        return self.extents.groups > 1 and self.extents.groups == self.extents.channels
+
+    @property
     @abstractmethod
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the canonical output."""
@@ -143,11 +148,10 @@ class FusedOperator(Operator):
     def features(self) -> dict[str, float]:
         """Sizes on logarithmic scales and switches as 0 or 1; the same names for every kind."""
         sizes = self.extents
-        depthwise = sizes.groups > 1 and sizes.groups == sizes.channels
         return {
             "is_conv": float(self.kind == "conv2d"),
             "is_gemm": float(self.kind == "gemm"),
-            "is_depthwise": float(depthwise),
+            "is_depthwise": float(self.is_depthwise),
             "batch": _log_scale(sizes.batch, 2**10),
             "out_height": _log_scale(sizes.out_height, 2**12),
             "out_width": _log_scale(sizes.out_width, 2**12),
