@@ -1,0 +1,1 @@
+"""The programs: `python -m experiments.run` and its siblings, one verb each."""

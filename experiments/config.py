@@ -1,0 +1,160 @@
+"""The config schema of every program, and the groups ``op``, ``algo``, ``device``, ``budget`` and ``logger``.
+
+Groups that list what the library has (operators, agents) are filled from its registries, so there is one
+definition of each. Every key is typed: Hydra refuses unknown keys and values of a wrong type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from wpk_envs import operators
+from wpk_envs.core import Operator
+from wpk_envs.errors import UserError, unknown
+from wpk_envs.tuning import Budget
+
+LOGGER_MODES = ("offline", "online", "disabled")
+
+
+@dataclass
+class BudgetConfig:
+    """What a run may spend; null means no limit."""
+
+    trials: int | None = 128
+    seconds: float | None = None
+
+
+@dataclass
+class DeviceConfig:
+    """Where candidates are measured."""
+
+    name: str = "auto"
+    threads: int = 1
+    workers: int | None = None
+
+
+@dataclass
+class LoggerConfig:
+    """Weights & Biases; ``WANDB_MODE`` decides where ``mode`` is null."""
+
+    mode: str | None = None
+    project: str = "wpk-envs"
+    entity: str | None = None
+    group: str | None = None
+
+
+@dataclass
+class StoreConfig:
+    """The records of every measurement."""
+
+    path: str | None = None
+    reuse: bool = True
+
+
+@dataclass
+class ProgramConfig:
+    """Keys that every program has."""
+
+    out: str | None = None
+    store: StoreConfig = field(default_factory=StoreConfig)
+
+
+@dataclass
+class RunConfig(ProgramConfig):
+    """``python -m experiments.run``."""
+
+    op: Any = MISSING
+    algo: Any = MISSING
+    device: DeviceConfig = MISSING
+    budget: BudgetConfig = MISSING
+    logger: LoggerConfig = MISSING
+    seed: int = 0
+    resume: str | None = None
+
+
+@functools.cache
+def register() -> None:
+    """Put every schema and group option into Hydra's store, once."""
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=RunConfig)
+    for name in ("auto", "cpu"):
+        store.store(group="device", name=name, node=DeviceConfig(name=name))
+    store.store(group="budget", name="default", node=BudgetConfig())
+    store.store(group="budget", name="quick", node=BudgetConfig(trials=32))
+    store.store(group="logger", name="wandb", node=LoggerConfig())
+    store.store(group="logger", name="none", node=LoggerConfig(mode="disabled"))
+    for name, node in operator_nodes().items():
+        group, _, option = f"op/{name}".rpartition("/")
+        store.store(group=group, name=option, node=node, package="op")
+
+
+def operator_nodes() -> dict[str, Any]:
+    """The ``op`` group: one node per named operator, suite member and ``SUITE/all``.
+
+    A field that is null has the value of the named operator.
+    """
+    nodes: dict[str, Any] = {}
+    for name in operators.names():
+        nodes[name] = _operator_node(name, operators.get(name))
+    for suite in operators.suites().values():
+        for member in suite.members:
+            nodes[f"{suite.name}/{member.number}"] = _operator_node(f"{suite.name}/{member.number}", member.operator)
+        nodes[f"{suite.name}/all"] = {"name": f"{suite.name}/all"}
+    return nodes
+
+
+def _operator_node(name: str, operator: Operator) -> Any:
+    return _operator_schema(type(operator))(name=name)
+
+
+@functools.cache
+def _operator_schema(cls: type[Operator]) -> type:
+    """An operator class's fields, all optional; number-or-pair fields take anything, the operator checks them."""
+    some = next(op for op in map(operators.get, operators.names()) if type(op) is cls)
+    fields: list[Any] = [("name", str, MISSING)]
+    for each in dataclasses.fields(some):
+        value = getattr(some, each.name)
+        annotation = Any if isinstance(value, tuple) else type(value) | None
+        fields.append((each.name, annotation, None))
+    return dataclasses.make_dataclass(f"{cls.__name__}Config", fields)
+
+
+def operators_of(cfg: DictConfig) -> dict[str, Operator]:
+    """The operators that ``op=`` asks for, by name: one, or every member of a suite.
+
+    Args:
+        cfg: The ``op`` node.
+
+    Raises:
+        UserError: For shapes that cannot exist.
+    """
+    chosen = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(chosen, dict)
+    name = str(chosen.pop("name"))
+    suite, _, member = name.partition("/")
+    if member == "all":
+        return {f"{suite}/{each.number}": each.operator for each in operators.suites()[suite].members}
+    fields = {str(key): value for key, value in chosen.items() if value is not None}
+    try:
+        return {name: operators.override(name, **fields)}
+    except UserError as error:
+        raise UserError(f"op={name}: {error}") from error
+
+
+def budget_of(cfg: DictConfig) -> Budget:
+    """The budget, checked."""
+    return Budget(trials=cfg.trials, seconds=cfg.seconds)
+
+
+def logger_mode(mode: str | None, environment: dict[str, str]) -> str:
+    """Which W&B mode holds: ``logger.mode`` if given, else ``WANDB_MODE``, else offline."""
+    given = mode or environment.get("WANDB_MODE") or "offline"
+    if given not in LOGGER_MODES:
+        raise unknown("logger.mode" if mode else "WANDB_MODE", given, LOGGER_MODES)
+    return given
