@@ -1,0 +1,110 @@
+"""The step logic that the single, the batched and the SB3 environment share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wpk_envs.core import Measurement
+from wpk_envs.envs.construct import Construct
+from wpk_envs.envs.formulation import Formulation, Outcome
+from wpk_envs.envs.one_shot import OneShot
+from wpk_envs.envs.refine import Refine
+from wpk_envs.errors import unknown
+from wpk_envs.schedules.space import Prefix
+from wpk_envs.tuning import TuningProblem
+
+FORMULATIONS: dict[str, type[Formulation]] = {f.name: f for f in (Construct, OneShot, Refine)}
+
+
+@dataclass
+class BatchStep:
+    """What one step of every episode gave.
+
+    Attributes:
+        observations: ``float32[n, fields]``, of the new episode where one ended and autoreset is on.
+        outcomes: One per episode.
+        final_observations: The last observation of every episode that ended in this step, by position.
+        reset_infos: The new episode's info, by position.
+    """
+
+    observations: np.ndarray
+    outcomes: list[Outcome]
+    final_observations: dict[int, np.ndarray]
+    reset_infos: dict[int, dict[str, Any]]
+
+    @property
+    def rewards(self) -> np.ndarray:
+        """``float64[n]``."""
+        return np.array([outcome.reward for outcome in self.outcomes])
+
+    @property
+    def terminated(self) -> np.ndarray:
+        """``bool[n]``."""
+        return np.array([outcome.terminated for outcome in self.outcomes])
+
+    @property
+    def truncated(self) -> np.ndarray:
+        """``bool[n]``."""
+        return np.array([outcome.truncated for outcome in self.outcomes])
+
+
+class ScheduleBatch:
+    """Several episodes over one tuning problem, stepped together.
+
+    All configs that a step completes are measured as one batch, so that the device builds and runs them
+    in parallel.
+
+    Args:
+        problem: What is tuned; all episodes share its budget and its trials.
+        formulation: One of `FORMULATIONS`.
+        num_envs: Number of episodes at a time.
+
+    Raises:
+        UserError: If there is no such formulation.
+    """
+
+    def __init__(self, problem: TuningProblem, formulation: str, num_envs: int) -> None:
+        if formulation not in FORMULATIONS:
+            raise unknown("formulation", formulation, FORMULATIONS)
+        self.problem = problem
+        self.formulation = FORMULATIONS[formulation](problem)
+        self.episodes = [self.formulation.episode() for _ in range(num_envs)]
+
+    def reset(
+        self, rng: np.random.Generator, options: Mapping[str, Any] | None = None, indices: Sequence[int] | None = None
+    ) -> dict[int, dict[str, Any]]:
+        """Start episodes over, all of them unless ``indices`` says which; their infos by position."""
+        positions = range(len(self.episodes)) if indices is None else indices
+        starts = [self.episodes[i].begin(rng, options or {}) for i in positions]
+        answers = self._measure(starts)
+        return {i: self.episodes[i].begun(answer) for i, answer in zip(positions, answers)}
+
+    def step(self, actions: Sequence[Any] | np.ndarray, rng: np.random.Generator, autoreset: bool) -> BatchStep:
+        """Step every episode; with ``autoreset`` those that end start over at once."""
+        requests = [episode.act(action) for episode, action in zip(self.episodes, actions)]
+        answers = self._measure(requests)
+        outcomes = [
+            Outcome() if request is None else episode.settle(answer)
+            for episode, request, answer in zip(self.episodes, requests, answers)
+        ]
+        ended = [i for i, outcome in enumerate(outcomes) if outcome.terminated or outcome.truncated]
+        finals = {i: self.episodes[i].observation.copy() for i in ended}
+        reset_infos = self.reset(rng, indices=ended) if autoreset and ended else {}
+        return BatchStep(self.observations(), outcomes, finals, reset_infos)
+
+    def _measure(self, requests: Sequence[Prefix | None]) -> list[Measurement | None]:
+        wanted = [vector for vector in requests if vector is not None]
+        answers = iter(self.problem.measure(wanted) if wanted else [])
+        return [None if vector is None else next(answers) for vector in requests]
+
+    def observations(self) -> np.ndarray:
+        """A copy of every episode's current observation, ``float32[n, fields]``."""
+        return np.stack([episode.observation for episode in self.episodes])
+
+    def action_masks(self, exclude_tried: bool) -> np.ndarray:
+        """Every episode's mask, ``bool[n, choices]``."""
+        return np.stack([episode.action_mask(exclude_tried) for episode in self.episodes])

@@ -1,0 +1,140 @@
+"""Gymnasium ids: ``wpk/Conv3x3-v0`` and one more for every named operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from os import PathLike
+from typing import Any
+
+import gymnasium as gym
+
+from wpk_envs import operators
+from wpk_envs.core import Device
+from wpk_envs.envs.schedule_env import ScheduleEnv
+from wpk_envs.envs.vector_env import ScheduleVectorEnv
+from wpk_envs.errors import UserError
+from wpk_envs.schedules import build_space
+from wpk_envs.tuning import Budget, Records, TuningProblem
+
+
+def env_id(operator: str) -> str:
+    """The id of a named operator: ``conv3x3_s2`` gives ``wpk/Conv3x3S2-v0``."""
+    return f"wpk/{''.join(word.capitalize() for word in operator.split('_'))}-v0"
+
+
+def register_all() -> None:
+    """Register the id of every named operator; again is harmless."""
+    for name in operators.names():
+        if env_id(name) not in gym.registry:
+            gym.register(
+                env_id(name),
+                entry_point="wpk_envs.envs.registration:make_env",
+                vector_entry_point="wpk_envs.envs.registration:make_vector_env",
+                nondeterministic=True,
+                kwargs={"operator": name},
+            )
+
+
+def make_env(
+    operator: str, formulation: str = "construct", render_mode: str | None = None, **settings: Any
+) -> ScheduleEnv:
+    """Make the environment of a named operator; ``gym.make(id, ...)`` calls this.
+
+    Args:
+        operator: Its name; the id sets it.
+        formulation: ``"construct"``, ``"one_shot"`` or ``"refine"``.
+        render_mode: ``"ansi"`` or none.
+        settings: See `open_problem`.
+
+    Raises:
+        UserError: If a name is unknown or a value not allowed.
+    """
+    with ExitStack() as opened:
+        problem = open_problem(opened, operator, **settings)
+        env = ScheduleEnv(problem, formulation, render_mode)
+        env.on_close = opened.pop_all().close
+        return env
+
+
+def make_vector_env(
+    operator: str, num_envs: int, formulation: str = "construct", render_mode: str | None = None, **settings: Any
+) -> ScheduleVectorEnv:
+    """Make the natively batched environment of a named operator; ``gym.make_vec(id, ...)`` calls this.
+
+    Args:
+        operator: Its name; the id sets it.
+        num_envs: Number of sub-environments.
+        formulation: ``"construct"``, ``"one_shot"`` or ``"refine"``.
+        render_mode: ``"ansi"`` or none.
+        settings: See `open_problem`.
+
+    Raises:
+        UserError: If a name is unknown or a value not allowed.
+    """
+    with ExitStack() as opened:
+        problem = open_problem(opened, operator, **settings)
+        env = ScheduleVectorEnv(problem, num_envs, formulation, render_mode)
+        env.on_close = opened.pop_all().close
+        return env
+
+
+def open_problem(
+    opened: ExitStack,
+    operator: str,
+    device: str | Device = "auto",
+    store: str | PathLike[str] | Records | bool = True,
+    reuse: bool = True,
+    budget: Budget | int | None = None,
+    threads: int | None = None,
+    op: Mapping[str, Any] | None = None,
+) -> TuningProblem:
+    """Open what a tuning problem needs.
+
+    Args:
+        opened: Closes what is opened here; what was given stays the caller's.
+        operator: Name of an operator.
+        device: ``"auto"``, the name of a device, or an open device.
+        store: Where measurements are kept: true is the user's store, false keeps nothing.
+        reuse: Whether records of earlier runs may answer instead of the device.
+        budget: Limits; a number limits the trials, none is without limit.
+        threads: Threads that one kernel uses, 1 if none; part of an open device, so not given with one.
+        op: Fields of the operator to change, such as ``{"height": 28}``.
+
+    Raises:
+        UserError: If a name is unknown or a value not allowed.
+    """
+    shape = operators.override(operator, **(op or {}))
+    limits = budget if isinstance(budget, Budget) else Budget(trials=budget)
+    place = _device(opened, device, threads)
+    space = build_space(shape, place.info)
+    return TuningProblem(shape, place, space, _store(opened, store), limits, reuse)
+
+
+def _device(opened: ExitStack, device: str | Device, threads: int | None) -> Device:
+    if not isinstance(device, Device):
+        from wpk_envs.devices import open_device
+
+        return opened.enter_context(open_device(device, threads=1 if threads is None else threads))
+    if threads not in (None, device.info.threads):
+        raise UserError(
+            f"threads={threads} was given with an open device of {device.info.threads} threads; "
+            "leave threads out, or give the device by name"
+        )
+    return device
+
+
+def _store(opened: ExitStack, store: str | PathLike[str] | Records | bool) -> Records | None:
+    from wpk_envs.records.store import Store
+
+    if isinstance(store, bool):
+        path = None
+        if not store:
+            return None
+    elif isinstance(store, (str, PathLike)):
+        path = store
+    else:
+        return store
+    own = Store(path)
+    opened.callback(own.close)
+    return own
