@@ -1,0 +1,124 @@
+"""Records as files for other programs: JSON lines and Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from wpk_envs.errors import UserError
+from wpk_envs.records.record import Record
+
+_ROW_GROUP = 5000
+_NESTED = ("operator", "config", "device", "layouts")
+
+
+def export(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
+    """Write records into a file, whole or not at all.
+
+    Both formats have the keys of `Record.to_dict`. In JSON lines (``.jsonl``) each line is one record. In
+    Parquet samples are lists of float64 and operator, config, device and layouts are JSON texts.
+
+    Args:
+        records: What to write, such as ``store.records(outcome="measured")``.
+        path: The file; its suffix chooses the format.
+
+    Returns:
+        How many records were written.
+
+    Raises:
+        UserError: For another suffix.
+        OSError: If the disk refuses; the file is then as it was before.
+    """
+    target = Path(path).expanduser()
+    write = writer(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(target) as temporary:
+        return write(records, temporary)
+
+
+def writer(path: str | os.PathLike[str]) -> Callable[[Iterable[Record], Path], int]:
+    """The format that a file's suffix asks for.
+
+    Raises:
+        UserError: If it is none of the known ones.
+    """
+    formats = {".jsonl": _write_json_lines, ".parquet": _write_parquet}
+    if Path(path).suffix not in formats:
+        raise UserError(f"cannot export to '{path}'; end the file's name in .jsonl or .parquet")
+    return formats[Path(path).suffix]
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A file beside the target that takes its place if all goes well."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _write_json_lines(records: Iterable[Record], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record.to_dict(), ensure_ascii=False, allow_nan=False) + "\n")
+            count += 1
+    return count
+
+
+def _write_parquet(records: Iterable[Record], path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 0
+    remaining = iter(records)
+    with pq.ParquetWriter(path, _parquet_schema()) as file:
+        while rows := [_flat(record) for record in itertools.islice(remaining, _ROW_GROUP)]:
+            file.write_table(pa.Table.from_pylist(rows, schema=file.schema))
+            count += len(rows)
+    return count
+
+
+def _flat(record: Record) -> dict[str, Any]:
+    plain = record.to_dict()
+    return {**plain, **{name: json.dumps(plain[name], ensure_ascii=False) for name in _NESTED}}
+
+
+def _parquet_schema() -> Any:
+    import pyarrow as pa
+
+    columns = {
+        "id": pa.int64(),
+        "created": pa.string(),
+        "candidate": pa.string(),
+        "operator": pa.string(),
+        "template": pa.string(),
+        "template_version": pa.int64(),
+        "config": pa.string(),
+        "device": pa.string(),
+        "latency_us": pa.float64(),
+        "speedup": pa.float64(),
+        "samples_us": pa.list_(pa.float64()),
+        "baseline_us": pa.list_(pa.float64()),
+        "baseline_name": pa.string(),
+        "predicted_latency_us": pa.float64(),
+        "confidence": pa.string(),
+        "error": pa.string(),
+        "message": pa.string(),
+        "max_error": pa.float64(),
+        "layouts": pa.string(),
+        "build_seconds": pa.float64(),
+        "measure_seconds": pa.float64(),
+    }
+    return pa.schema(list(columns.items()))

@@ -1,0 +1,224 @@
+"""The store: every measurement ever made on this account, in one SQLite file.
+
+Records are keyed by operator, config, template name and version, and device fingerprint (model, threads,
+versions), and nothing is ever overwritten: measuring again adds a record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from wpk_envs.core import ERROR_KINDS, Candidate, DeviceInfo, Measurement, Operator
+from wpk_envs.errors import unknown
+from wpk_envs.records import database
+from wpk_envs.records.record import Record, from_row, measurement_columns
+
+TRANSIENT_ERRORS = ("timeout", "crash")
+"""A busy machine or a full memory can cause these: they are kept, but never answer for the device."""
+
+_LASTING = f"(error IS NULL OR error NOT IN {TRANSIENT_ERRORS})"
+
+OUTCOMES: dict[str, str] = {
+    "measured": "latency_us IS NOT NULL",
+    "predicted": "predicted_latency_us IS NOT NULL",
+    "failed": "error IS NOT NULL",
+    **{kind: f"error = '{kind}'" for kind in ERROR_KINDS},
+}
+"""What `Store.records` can select by, in SQL."""
+
+_SELECT = """
+    SELECT records.*, operators.fields AS operator_fields, devices.info AS device_info FROM records
+    JOIN operators ON operators.key = records.operator
+    JOIN devices ON devices.fingerprint = records.device
+"""
+_PAGE = 500
+
+
+def default_path() -> Path:
+    """Where the store is: ``WPK_STORE`` if set, else the user's data folder."""
+    given = os.environ.get("WPK_STORE")
+    return Path(given).expanduser() if given else platformdirs.user_data_path("wpk-envs") / "records.sqlite"
+
+
+class Store:
+    """All records of one file.
+
+    Any number of processes and threads may use one file at the same time. A store can be pickled, and used
+    in a forked process: each process opens its own connection. A killed process loses nothing that `put`
+    returned from, and leaves no half-written record.
+
+    Args:
+        path: The file, made on first use; `default_path` if none.
+
+    Raises:
+        UserError: If the file cannot be opened or made, is no store, is damaged or of a newer version.
+            Every method raises it too when the disk refuses.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = Path(path).expanduser().absolute() if path else default_path().absolute()
+        self._open()
+        self._connection()
+
+    def _open(self) -> None:
+        self._lock = threading.RLock()
+        self._connections: dict[int, sqlite3.Connection] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path = state["path"]
+        self._open()
+
+    def _connection(self) -> sqlite3.Connection:
+        """This process's connection. A forked child must not even close its parent's, so that one is kept."""
+        process = os.getpid()
+        if process not in self._connections:
+            self._connections[process] = database.connect(self.path)
+        return self._connections[process]
+
+    def get(self, candidate: Candidate, device_info: DeviceInfo) -> Measurement | None:
+        """What is known of exactly this candidate, template version and device.
+
+        Args:
+            candidate: Operator, template and config.
+            device_info: The device, versions and threads included.
+
+        Returns:
+            The latest measurement, prediction or lasting error (``invalid``, ``compile``,
+            ``wrong_result``); none if there is none. The `TRANSIENT_ERRORS` are passed over, so that
+            the device is asked again.
+        """
+        rows = self._rows(
+            f"candidate = ? AND device = ? AND {_LASTING} ORDER BY id DESC LIMIT 1",
+            (candidate.key, device_info.fingerprint),
+        )
+        return from_row(rows[0]).measurement if rows else None
+
+    def put(self, candidate: Candidate, device_info: DeviceInfo, measurement: Measurement) -> None:
+        """Keep a measurement, whatever its outcome; it is on disk, or in the system's hands, on return."""
+        operator, template = candidate.operator, candidate.template
+        record = {
+            "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "candidate": candidate.key,
+            "operator": operator.key,
+            "device": device_info.fingerprint,
+            "template": template.name,
+            "template_version": template.version,
+            "config": json.dumps(dict(candidate.config)),
+            **measurement_columns(measurement),
+        }
+        info = json.dumps(dataclasses.asdict(device_info))
+        with self._lock, database.explained(self.path):
+            connection = self._connection()
+            with database.transaction(connection):
+                connection.execute(
+                    "INSERT OR IGNORE INTO operators VALUES (?, ?, ?)",
+                    (operator.key, operator.label, json.dumps(operator.to_dict())),
+                )
+                connection.execute(
+                    "INSERT OR IGNORE INTO devices VALUES (?, ?, ?)",
+                    (device_info.fingerprint, device_info.name, info),
+                )
+                places = ", ".join(f":{name}" for name in record)
+                connection.execute(f"INSERT INTO records ({', '.join(record)}) VALUES ({places})", record)
+
+    def best(
+        self,
+        operator: Operator,
+        device_fingerprint: str | None = None,
+        n: int = 1,
+        templates: Mapping[str, int] | None = None,
+    ) -> list[Record]:
+        """The fastest measured configs of an operator, best first.
+
+        Each config counts with its latest record (as in `get`), so that neither a lucky earlier measurement
+        wins nor a config that was found wrong since. Order is by median paired speedup, then, for records
+        without a baseline, by median latency. Predictions and errors are left out.
+
+        Args:
+            operator: What to compute.
+            device_fingerprint: Only records of this device; of every device if none.
+            n: How many configs.
+            templates: Only records of these templates in these versions (version by name), because a
+                config of another version may now mean another kernel; of any if none.
+        """
+        where, values = _filters(operator=operator.key, device=device_fingerprint)
+        if templates is not None:
+            pairs = " OR ".join("(template = ? AND template_version = ?)" for _ in templates)
+            where += f" AND ({pairs or '0'})"
+            values += [part for pair in templates.items() for part in pair]
+        latest = f"SELECT max(id) FROM records WHERE {where} AND {_LASTING} GROUP BY candidate, device"
+        order = "ORDER BY speedup IS NULL, speedup DESC, latency_us LIMIT ?"
+        rows = self._rows(f"id IN ({latest}) AND {OUTCOMES['measured']} {order}", (*values, n))
+        return [from_row(row) for row in rows]
+
+    def records(
+        self,
+        operator: Operator | None = None,
+        device_fingerprint: str | None = None,
+        template: str | None = None,
+        outcome: str | None = None,
+        after: int = 0,
+    ) -> Iterator[Record]:
+        """Walk through the records in the order in which they were kept.
+
+        Args:
+            operator: Only of this operator.
+            device_fingerprint: Only of this device.
+            template: Only of this template, by name.
+            outcome: Only with this outcome, a key of `OUTCOMES`.
+            after: Only records whose id is greater.
+
+        Raises:
+            UserError: For an unknown outcome.
+        """
+        if outcome is not None and outcome not in OUTCOMES:
+            raise unknown("outcome", outcome, OUTCOMES)
+        where, values = _filters(
+            operator=operator.key if operator is not None else None, device=device_fingerprint, template=template
+        )
+        where += f" AND {OUTCOMES[outcome]}" if outcome else ""
+        while rows := self._rows(f"{where} AND id > ? ORDER BY id LIMIT {_PAGE}", (*values, after)):
+            yield from (from_row(row) for row in rows)
+            after = rows[-1]["id"]
+
+    def devices(self) -> dict[str, DeviceInfo]:
+        """Every device that has a record, by fingerprint."""
+        with self._lock, database.explained(self.path):
+            rows = self._connection().execute("SELECT fingerprint, info FROM devices ORDER BY rowid").fetchall()
+        return {row["fingerprint"]: DeviceInfo(**json.loads(row["info"])) for row in rows}
+
+    def _rows(self, where: str, values: tuple[Any, ...]) -> list[sqlite3.Row]:
+        with self._lock, database.explained(self.path):
+            return self._connection().execute(f"{_SELECT} WHERE {where}", values).fetchall()
+
+    def close(self) -> None:
+        """Close this process's connection; safe to call twice. Using the store again reopens it."""
+        with self._lock:
+            connection = self._connections.pop(os.getpid(), None)
+            if connection is not None:
+                connection.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _filters(**columns: str | None) -> tuple[str, list[Any]]:
+    """An SQL condition for the columns that have a value, and the values."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    return " AND ".join(["1", *(f"{name} = ?" for name in given)]), list(given.values())
