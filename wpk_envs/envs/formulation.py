@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import UserDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -95,21 +96,21 @@ class Formulation(ABC):
 
 
 def describe(problem: TuningProblem, vector: Sequence[int], measurement: Measurement | None) -> dict[str, Any]:
-    """The info of a measured step: the same keys whatever happened, except as noted, and no clocks.
+    """The info of a measured step; it holds no clocks.
 
     Returns:
-        ``speedup`` and ``latency_us`` (NaN if not measured), ``error`` and ``message`` (empty if none),
-        ``trials`` (of the whole problem), ``stop_reason`` (empty while the problem goes on) and, for a
-        valid config, ``config``.
+        ``error`` and ``message`` (empty if none), ``trials`` (of the whole problem), ``stop_reason``
+        (empty while the problem goes on); ``config``, a mapping, if it is valid; ``speedup`` and ``latency_us`` if
+        it was measured.
     """
-    info: dict[str, Any] = {"speedup": math.nan, "latency_us": math.nan, "error": "", "message": ""}
+    info: dict[str, Any] = {"error": "", "message": ""}
     if measurement is not None:
-        info["speedup"] = math.nan if measurement.speedup is None else measurement.speedup
-        info["latency_us"] = math.nan if measurement.latency_us is None else measurement.latency_us
-        info["error"] = measurement.error or ""
-        info["message"] = measurement.message
+        info = {"error": measurement.error or "", "message": measurement.message}
+        numbers = {"speedup": measurement.speedup, "latency_us": measurement.latency_us}
+        info.update((name, value) for name, value in numbers.items() if value is not None)
     info["trials"] = len(problem.trials)
     info["stop_reason"] = problem.stop_reason or ""
     if problem.space.is_valid(vector):
-        info["config"] = problem.space.decode(vector)
+        # No dict: Gymnasium's vector environments split those by key, and a knob's values mix numbers and words.
+        info["config"] = UserDict(problem.space.decode(vector))
     return info

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -29,7 +29,10 @@ class ScheduleEnv(gym.Env[np.ndarray, Any]):
         UserError: If there is no such formulation.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+    metadata: dict[str, Any] = {  # noqa: RUF012  (Gymnasium's declaration)
+        "render_modes": ["ansi"],
+        "render_fps": 4,
+    }
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class ScheduleEnv(gym.Env[np.ndarray, Any]):
         """
         return self._episode.action_mask(exclude_tried)
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The schedule so far as text; for a complete config also its TensorIR script (imports TVM)."""
         if self.render_mode != "ansi":
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -32,7 +32,11 @@ class ScheduleVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]
         UserError: If there is no such formulation.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = {  # noqa: RUF012  (Gymnasium's declaration)
+        "render_modes": ["ansi"],
+        "render_fps": 4,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class ScheduleVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]
         """Every sub-environment's `ScheduleEnv.action_masks`, ``bool[num_envs, choices]``."""
         return self._batch.action_masks(exclude_tried)
 
-    def render(self) -> tuple[str, ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[str, ...] | None:
         """Every sub-environment's schedule so far as text."""
         if self.render_mode != "ansi":
             return None
