@@ -164,11 +164,6 @@ def _schedule(s: Any, config: Config, threads: int, padded: bool) -> None:
         s.unroll(kw)
     if config["unroll_kernel"] == "all":
         s.unroll(kh)
-    init = s.decompose_reduction(conv, kh)
-    *init_loops, init_lane = s.get_loops(init)[-4:]
-    ir.unroll_all(s, init_loops)
-    s.vectorize(init_lane)
-
     if padded:
         pad = s.get_sblock("pad")
         if config["pad_at"] != "root":
@@ -177,3 +172,8 @@ def _schedule(s: Any, config: Config, threads: int, padded: bool) -> None:
         if config["pad_at"] == "root":
             ir.parallel_outer(s, s.get_loops(pad)[:3], threads)
     ir.parallel_outer(s, [n, c], threads)
+
+    init = s.decompose_reduction(conv, kh)
+    *init_loops, init_lane = s.get_loops(init)[-4:]
+    ir.unroll_all(s, init_loops)
+    s.vectorize(init_lane)

@@ -228,11 +228,6 @@ class DirectConv(Template):
             s.unroll(kw)
         if config["unroll_kernel"] == "all":
             s.unroll(kh)
-        init = s.decompose_reduction(conv, reduction[0])
-        init_loops = s.get_loops(init)[-4:]
-        ir.unroll_all(s, init_loops[:-1])
-        s.vectorize(init_loops[-1])
-
         if padded:
             pad = s.get_sblock("pad")
             if config["pad_at"] == "row":
@@ -241,6 +236,11 @@ class DirectConv(Template):
             if config["pad_at"] == "root":
                 ir.parallel_outer(s, s.get_loops(pad)[:3], threads)
         ir.parallel_outer(s, [n, outer[0]], threads)
+
+        init = s.decompose_reduction(conv, reduction[0])
+        init_loops = s.get_loops(init)[-4:]
+        ir.unroll_all(s, init_loops[:-1])
+        s.vectorize(init_loops[-1])
 
 
 def _pack_weight(weight: np.ndarray, op: Conv2d, shape: Shape) -> np.ndarray:

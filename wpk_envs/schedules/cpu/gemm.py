@@ -257,11 +257,6 @@ def _schedule(s: Any, config: Config, block: int, lanes: int, threads: int, copi
     s.reorder(k_o, k_i, row, column_o, column_i)
     s.vectorize(column_i)
     ir.unroll_all(s, [k_i, row, column_o])
-    init = s.decompose_reduction(product, k_o)
-    *init_loops, init_lane = s.get_loops(init)[-3:]
-    ir.unroll_all(s, init_loops)
-    s.vectorize(init_lane)
-
     if copied:
         copy = s.get_sblock("rows")
         if config["order"] != "oc_outer":
@@ -270,3 +265,8 @@ def _schedule(s: Any, config: Config, block: int, lanes: int, threads: int, copi
             ir.parallel_outer(s, s.get_loops(copy)[:2], threads)
         ir.vectorize_copy(s, s.get_loops(copy)[-1], lanes)
     ir.parallel_outer(s, [b, outer[0]], threads)
+
+    init = s.decompose_reduction(product, k_o)
+    *init_loops, init_lane = s.get_loops(init)[-3:]
+    ir.unroll_all(s, init_loops)
+    s.vectorize(init_lane)

@@ -68,7 +68,7 @@ def register_tile(knobs: tuple[str, ...], pixels: int, filters: int, device: Dev
     """
     registers = device.limits["vector_registers"]
     vectors = -(-filters // device.limits["vector_lanes"])
-    least = min(MIN_ACCUMULATORS, max(1, pixels * vectors // 4))
+    least = min(MIN_ACCUMULATORS, registers // 4, max(1, pixels * vectors // 4))
 
     def allows(tile_oc: int, *tile: int) -> bool:
         accumulators = tile_oc * math.prod(tile)

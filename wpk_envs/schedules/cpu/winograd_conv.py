@@ -273,7 +273,7 @@ def _schedule(s: Any, config: Config, shape: Shape, threads: int) -> None:
     ir.unroll_all(s, [y, z])
     s.vectorize(v)
 
-    _schedule_product(s, product, config, shape)
+    k_o = _schedule_product(s, product, config, shape)
     if config["pad_at"] == "row":
         s.compute_at(block("pad"), row_block, preserve_unit_loops=True)
     ir.vectorize_copy(s, s.get_loops(block("pad"))[-1], shape.lanes)
@@ -281,8 +281,14 @@ def _schedule(s: Any, config: Config, shape: Shape, threads: int) -> None:
         ir.parallel_outer(s, s.get_loops(block("pad"))[:3], threads)
     ir.parallel_outer(s, [n, row_block], threads)
 
+    init = s.decompose_reduction(product, k_o)
+    *init_loops, init_lane = s.get_loops(init)[-4:]
+    ir.unroll_all(s, init_loops)
+    s.vectorize(init_lane)
 
-def _schedule_product(s: Any, product: Any, config: Config, shape: Shape) -> None:
+
+def _schedule_product(s: Any, product: Any, config: Config, shape: Shape) -> Any:
+    """Tile the GEMM over transformed points; returns the loop where its initialisation splits off."""
     from wpk_envs.schedules.cpu import tensorir as ir
 
     local = s.cache_write(product, 0, "local")
@@ -299,10 +305,7 @@ def _schedule_product(s: Any, product: Any, config: Config, shape: Shape) -> Non
     ir.vectorize_lanes(s, lanes, shape.lanes)
     s.vectorize(o_lane)
     ir.unroll_all(s, [k_i, row_i, column_i, o_vector])
-    init = s.decompose_reduction(product, k_o)
-    *init_loops, init_lane = s.get_loops(init)[-4:]
-    ir.unroll_all(s, init_loops)
-    s.vectorize(init_lane)
+    return k_o
 
 
 def _pack_weight(weight: np.ndarray, shape: Shape) -> np.ndarray:
