@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -150,12 +151,16 @@ class TestRecords:
         store.put(candidate("gemm", template="cpu/gemm", tile=4), DEVICE, Measurement(predicted_latency_us=1.0))
 
         def tiles(**filters):
-            return [record.config["tile"] for record in store.records(**filters)]
+            found = [record.config["tile"] for record in store.records(**filters)]
+            assert store.count(**filters) == len(found)
+            assert [record.config["tile"] for record in store.records(**filters, newest_first=True)] == found[::-1]
+            return found
 
         assert tiles() == [1, 2, 3, 4]
-        assert tiles(operator=operators.get("gemm")) == [3, 4]
-        assert tiles(device_fingerprint=DEVICE.fingerprint) == [1, 3, 4]
-        assert tiles(template="cpu/direct_conv", device_fingerprint=DEVICE.fingerprint) == [1]
+        assert tiles(operators=[operators.get("gemm")]) == [3, 4]
+        assert tiles(operators=[]) == []
+        assert tiles(devices=[DEVICE.fingerprint]) == [1, 3, 4]
+        assert tiles(template="cpu/direct_conv", devices=[DEVICE.fingerprint]) == [1]
         assert [tiles(outcome=outcome) for outcome in ("measured", "predicted", "failed", "timeout", "crash")] == [
             [1, 2],
             [4],
@@ -163,7 +168,6 @@ class TestRecords:
             [3],
             [],
         ]
-        assert tiles(after=2) == [3, 4]
         with pytest.raises(UserError, match=r"unknown outcome 'fine'.*measured"):
             tiles(outcome="fine")
 
@@ -172,12 +176,14 @@ class TestRecords:
         for tile in range(10):
             store.put(candidate(tile=tile), DEVICE, measured(1.0))
         assert [record.config["tile"] for record in store.records()] == list(range(10))
+        assert [record.config["tile"] for record in store.records(newest_first=True)] == list(range(9, -1, -1))
 
-    def test_created_is_utc_and_devices_are_listed(self, store):
+    def test_created_is_utc_and_operators_and_devices_are_listed(self, store):
         store.put(candidate(), DEVICE, measured(1.0))
         (record,) = store.records()
         assert record.created.endswith("+00:00")
         assert store.devices() == {DEVICE.fingerprint: DEVICE}
+        assert store.operators() == [operators.get("conv3x3")]
 
 
 class TestPlace:
@@ -299,7 +305,7 @@ class TestBadFiles:
             raw.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
         raw.close()
         before = path.read_bytes()
-        with pytest.raises(UserError, match=f"is of version {SCHEMA_VERSION + 1}, newer than {SCHEMA_VERSION}"):
+        with pytest.raises(UserError, match=f"has version {SCHEMA_VERSION + 1}, .* up to {SCHEMA_VERSION}; update"):
             Store(path)
         assert path.read_bytes() == before
         assert os.listdir(tmp_path) == [path.name]
@@ -346,9 +352,7 @@ class TestBadFiles:
         with pytest.raises(UserError, match="cannot be made"):
             Store(tmp_path / "file" / "records.sqlite")
 
-    def test_read_only_folder(self, tmp_path_factory):
-        import tempfile
-
+    def test_read_only_folder(self):
         with tempfile.TemporaryDirectory() as name:
             folder, path = Path(name), Path(name) / "records.sqlite"
             with Store(path) as store:

@@ -80,9 +80,9 @@ def explained(path: Path) -> Iterator[None]:
         raise refusal(path, f"cannot be made ({error.strerror})") from error
 
 
-def refusal(path: Path, what: str) -> UserError:
+def refusal(path: Path, what: str, advice: str = "put that right") -> UserError:
     """The sentence for a store that cannot be used."""
-    return UserError(f"the store '{path}' {what}; free or repair it, or name another with store.path=FILE or WPK_STORE")
+    return UserError(f"the store '{path}' {what}; {advice}, or name another store with store.path=FILE or WPK_STORE")
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -122,10 +122,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if _is_empty(connection):
         _create(connection)
     if _pragma(connection, "application_id") != APPLICATION_ID:
-        raise refusal(path, "is a database of another program")
+        raise refusal(path, "is a database of another program", "leave it to that program")
     version = _pragma(connection, "user_version")
     if version > SCHEMA_VERSION:
-        raise refusal(path, f"is of version {version}, newer than {SCHEMA_VERSION}, the newest this wpk-envs can read")
+        raise refusal(path, f"has version {version}, and this wpk-envs reads up to {SCHEMA_VERSION}", "update wpk-envs")
     _use_write_ahead_log(connection)
     # A killed process loses nothing that was committed; a power cut may lose the last commits, no more.
     connection.execute("PRAGMA synchronous = NORMAL")

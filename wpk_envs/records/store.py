@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import platformdirs
 
 from wpk_envs.core import ERROR_KINDS, Candidate, DeviceInfo, Measurement, Operator
 from wpk_envs.errors import unknown
+from wpk_envs.operators import from_dict
 from wpk_envs.records import database
 from wpk_envs.records.record import Record, from_row, measurement_columns
 
@@ -42,6 +43,7 @@ _SELECT = """
     JOIN devices ON devices.fingerprint = records.device
 """
 _PAGE = 500
+_MAX_ID = 2**63 - 1
 
 
 def default_path() -> Path:
@@ -154,7 +156,8 @@ class Store:
             templates: Only records of these templates in these versions (version by name), because a
                 config of another version may now mean another kernel; of any if none.
         """
-        where, values = _filters(operator=operator.key, device=device_fingerprint)
+        devices = None if device_fingerprint is None else [device_fingerprint]
+        where, values = _condition([operator], devices)
         if templates is not None:
             pairs = " OR ".join("(template = ? AND template_version = ?)" for _ in templates)
             where += f" AND ({pairs or '0'})"
@@ -166,43 +169,58 @@ class Store:
 
     def records(
         self,
-        operator: Operator | None = None,
-        device_fingerprint: str | None = None,
+        operators: Collection[Operator] | None = None,
+        devices: Collection[str] | None = None,
         template: str | None = None,
         outcome: str | None = None,
-        after: int = 0,
+        newest_first: bool = False,
     ) -> Iterator[Record]:
         """Walk through the records in the order in which they were kept.
 
         Args:
-            operator: Only of this operator.
-            device_fingerprint: Only of this device.
+            operators: Only of these operators.
+            devices: Only of the devices with these fingerprints.
             template: Only of this template, by name.
             outcome: Only with this outcome, a key of `OUTCOMES`.
-            after: Only records whose id is greater.
+            newest_first: Walk from the latest record to the first.
 
         Raises:
             UserError: For an unknown outcome.
         """
-        if outcome is not None and outcome not in OUTCOMES:
-            raise unknown("outcome", outcome, OUTCOMES)
-        where, values = _filters(
-            operator=operator.key if operator is not None else None, device=device_fingerprint, template=template
-        )
-        where += f" AND {OUTCOMES[outcome]}" if outcome else ""
-        while rows := self._rows(f"{where} AND id > ? ORDER BY id LIMIT {_PAGE}", (*values, after)):
+        where, values = _condition(operators, devices, template, outcome)
+        beyond, order = ("id < ?", "id DESC") if newest_first else ("id > ?", "id")
+        last = _MAX_ID if newest_first else 0
+        while rows := self._rows(f"{where} AND {beyond} ORDER BY {order} LIMIT {_PAGE}", (*values, last)):
             yield from (from_row(row) for row in rows)
-            after = rows[-1]["id"]
+            last = rows[-1]["id"]
+
+    def count(
+        self,
+        operators: Collection[Operator] | None = None,
+        devices: Collection[str] | None = None,
+        template: str | None = None,
+        outcome: str | None = None,
+    ) -> int:
+        """How many records there are; filters as in `records`."""
+        where, values = _condition(operators, devices, template, outcome)
+        return self._fetch(f"SELECT count(*) FROM records WHERE {where}", tuple(values))[0][0]
+
+    def operators(self) -> list[Operator]:
+        """Every operator that has a record, in the order of their first records."""
+        rows = self._fetch("SELECT fields FROM operators ORDER BY rowid")
+        return [from_dict(json.loads(row["fields"])) for row in rows]
 
     def devices(self) -> dict[str, DeviceInfo]:
-        """Every device that has a record, by fingerprint."""
-        with self._lock, database.explained(self.path):
-            rows = self._connection().execute("SELECT fingerprint, info FROM devices ORDER BY rowid").fetchall()
+        """Every device that has a record, by fingerprint, in the order of their first records."""
+        rows = self._fetch("SELECT fingerprint, info FROM devices ORDER BY rowid")
         return {row["fingerprint"]: DeviceInfo(**json.loads(row["info"])) for row in rows}
 
     def _rows(self, where: str, values: tuple[Any, ...]) -> list[sqlite3.Row]:
+        return self._fetch(f"{_SELECT} WHERE {where}", values)
+
+    def _fetch(self, query: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
         with self._lock, database.explained(self.path):
-            return self._connection().execute(f"{_SELECT} WHERE {where}", values).fetchall()
+            return self._connection().execute(query, values).fetchall()
 
     def close(self) -> None:
         """Close this process's connection; safe to call twice. Using the store again reopens it."""
@@ -218,7 +236,24 @@ class Store:
         self.close()
 
 
-def _filters(**columns: str | None) -> tuple[str, list[Any]]:
-    """An SQL condition for the columns that have a value, and the values."""
-    given = {name: value for name, value in columns.items() if value is not None}
-    return " AND ".join(["1", *(f"{name} = ?" for name in given)]), list(given.values())
+def _condition(
+    operators: Collection[Operator] | None = None,
+    devices: Collection[str] | None = None,
+    template: str | None = None,
+    outcome: str | None = None,
+) -> tuple[str, list[Any]]:
+    """The filters of `Store.records` as an SQL condition and its values."""
+    if outcome is not None and outcome not in OUTCOMES:
+        raise unknown("outcome", outcome, OUTCOMES)
+    chosen = {
+        "operator": None if operators is None else [operator.key for operator in operators],
+        "device": devices,
+        "template": None if template is None else [template],
+    }
+    parts = [OUTCOMES[outcome] if outcome else "1"]
+    values: list[Any] = []
+    for column, allowed in chosen.items():
+        if allowed is not None:
+            parts.append(f"{column} IN ({', '.join('?' for _ in allowed)})")
+            values += allowed
+    return " AND ".join(parts), values
