@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+import agents
 from wpk_envs import operators
 from wpk_envs.core import Operator
 from wpk_envs.errors import UserError, unknown
@@ -37,6 +38,10 @@ class DeviceConfig:
     name: str = "auto"
     threads: int = 1
     workers: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What `wpk_envs.devices.open_device` takes besides the name."""
+        return {"threads": self.threads, "workers": self.workers}
 
 
 @dataclass
@@ -89,9 +94,20 @@ def register() -> None:
     store.store(group="budget", name="quick", node=BudgetConfig(trials=32))
     store.store(group="logger", name="wandb", node=LoggerConfig())
     store.store(group="logger", name="none", node=LoggerConfig(mode="disabled"))
+    for name in agents.names():
+        store.store(group="algo", name=name, node=_agent_node(name))
     for name, node in operator_nodes().items():
         group, _, option = f"op/{name}".rpartition("/")
         store.store(group=group, name=option, node=node, package="op")
+
+
+def _agent_node(name: str) -> Any:
+    """An agent's settings with their defaults, and its name."""
+    cls = agents.agent_class(name)
+    types = get_type_hints(cls)
+    fields: list[Any] = [("name", str, name)]
+    fields += [(each.name, types[each.name], each.default) for each in dataclasses.fields(cls)]  # type: ignore
+    return dataclasses.make_dataclass(f"{cls.__name__}Config", fields)()
 
 
 def operator_nodes() -> dict[str, Any]:

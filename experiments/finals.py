@@ -1,0 +1,93 @@
+"""The end of a run: the best schedules measured again, in new processes and with more repeats."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wpk_envs.core import Candidate, Device, Measurement
+from wpk_envs.tuning import Trial, TuningProblem
+
+FINALISTS = 3
+FINAL_REPEATS = 60
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Final:
+    """The winner of a run and the measurement that its figures are reported from."""
+
+    trial: Trial
+    candidate: Candidate
+    measurement: Measurement
+
+
+def remeasure(problem: TuningProblem) -> Final | None:
+    """Measure the best few trials in new processes, then the winner alone with more repeats.
+
+    Returns:
+        The winner; none if no trial succeeded, or none did so again.
+    """
+    finalists = _best(problem.trials)
+    if not finalists:
+        return None
+    device = problem.device.fresh()
+    try:
+        candidates = [problem.space.candidate(trial.vector) for trial in finalists]
+        again = device.measure(candidates)
+        order = sorted(range(len(finalists)), key=lambda place: -again[place].reward)
+        return next(filter(None, (_final(device, finalists[p], candidates[p], again[p]) for p in order)), None)
+    finally:
+        if device is not problem.device:
+            device.close()
+
+
+def unrepeated(problem: TuningProblem) -> Final | None:
+    """The best trial with the measurement it got during the search, for a run that was interrupted."""
+    if problem.best is None:
+        return None
+    trial = problem.best
+    return Final(trial, problem.space.candidate(trial.vector), trial.measurement)
+
+
+def _best(trials: Sequence[Trial]) -> list[Trial]:
+    good = [trial for trial in trials if trial.measurement.error is None]
+    return sorted(good, key=lambda trial: -trial.measurement.reward)[:FINALISTS]
+
+
+def _final(device: Device, trial: Trial, candidate: Candidate, again: Measurement) -> Final | None:
+    if again.error is not None:
+        return None
+    measurement = device.measure([candidate], repeats=FINAL_REPEATS)[0]
+    return None if measurement.error is not None else Final(trial, candidate, measurement)
+
+
+def median_interval(samples: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """The 95% bootstrap interval (percentile method) of the samples' median."""
+    if len(set(samples)) < 2:
+        return samples[0], samples[0]
+    from scipy import stats
+
+    result = stats.bootstrap(
+        (np.asarray(samples),),
+        np.median,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def ratios(measurement: Measurement) -> list[float]:
+    """The speedup of every pair: a baseline sample over the candidate's sample beside it."""
+    return [base / own for base, own in zip(measurement.baseline_us, measurement.samples_us)]
+
+
+def geomean(values: Sequence[float]) -> float | None:
+    """The geometric mean; none of nothing."""
+    return statistics.geometric_mean(values) if values else None

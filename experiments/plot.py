@@ -1,0 +1,57 @@
+"""The run's picture: the best speedup so far, over trials and over seconds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.files import write_whole
+from wpk_envs.tuning import Trial
+
+INK = "#7f8794"
+CURVE = "#2f81f7"
+FAILED = "#d1495b"
+
+
+def save(path: Path, trials: Sequence[Trial], title: str, subtitle: str) -> None:
+    """Draw the curve as a PNG with a transparent background and mid-tone ink, for light and dark pages.
+
+    Args:
+        path: The file.
+        trials: The run's trials, in order.
+        title: What was tuned, by whom.
+        subtitle: Device and date.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    _draw(left, [trial.number for trial in trials], trials, "trials")
+    _draw(right, [trial.seconds for trial in trials], trials, "seconds")
+    left.set_ylabel("speedup over the vendor's best (x)", color=INK)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, labelcolor=INK, loc="outside lower center", ncols=len(labels))
+    figure.suptitle(f"{title}\n{subtitle}", color=INK, fontsize=10)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=150, transparent=True)
+    write_whole(path, image.getvalue())
+
+
+def _draw(axes: Any, places: Sequence[float], trials: Sequence[Trial], label: str) -> None:
+    speedups = np.array([trial.measurement.speedup or np.nan for trial in trials])
+    failed = [place for place, trial in zip(places, trials) if trial.measurement.error is not None]
+    axes.axhline(1, color=INK, linewidth=1, linestyle="--", label="vendor's best")
+    axes.scatter(places, speedups, s=12, color=INK, alpha=0.6, linewidths=0, label="trial")
+    axes.step(places, np.fmax.accumulate(speedups), where="post", color=CURVE, linewidth=2, label="best so far")
+    if failed:
+        axes.scatter(failed, [0] * len(failed), s=18, marker="x", color=FAILED, label="failed")
+    axes.set_xlabel(label, color=INK)
+    axes.set_ylim(bottom=-0.05)
+    axes.tick_params(colors=INK)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)

@@ -1,0 +1,72 @@
+"""What a run shows while it goes: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from wpk_envs.tuning import Trial
+
+LINE_SECONDS = 10.0
+"""At least this long between two plain lines that bring no new best."""
+
+
+class Display:
+    """Shows trials, the best speedup, trials a minute and errors.
+
+    Args:
+        console: Where to; `rich.console.Console.is_terminal` decides how.
+        title: What is being tuned, by whom.
+        trials: The budget, if it is in trials.
+    """
+
+    def __init__(self, console: Console, title: str, trials: int | None) -> None:
+        self._console = console
+        self._title = title
+        self._trials = trials
+        self._best = 0.0
+        self._errors: Counter[str] = Counter()
+        self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            columns = ["{task.fields[best]}", "{task.fields[rate]}", "{task.fields[errors]}"]
+            texts = [TextColumn(column) for column in columns]
+            first = TextColumn("[bold]{task.description}")
+            self._bar = Progress(
+                first, BarColumn(20), MofNCompleteColumn(), *texts, TimeElapsedColumn(), console=console, transient=True
+            )
+            self._task = self._bar.add_task(title, total=trials, best="", rate="", errors="")
+
+    def __enter__(self) -> Display:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def add(self, trial: Trial) -> None:
+        """Show a new trial."""
+        measurement = trial.measurement
+        if measurement.error is not None:
+            self._errors[measurement.error] += 1
+        improved = (measurement.speedup or 0.0) > self._best
+        self._best = max(self._best, measurement.speedup or 0.0)
+        best, rate, errors = self._texts(trial)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trial.number, best=best, rate=rate, errors=errors)
+        elif improved or trial.number == self._trials or time.monotonic() - self._last_line > LINE_SECONDS:
+            self._last_line = time.monotonic()
+            of = f" of {self._trials}" if self._trials else ""
+            self._console.print(f"trial {trial.number}{of}: {best}, {rate}, {errors}", highlight=False)
+
+    def _texts(self, trial: Trial) -> tuple[str, str, str]:
+        best = f"best {self._best:.2f}x" if self._best else "no result yet"
+        rate = f"{60 * trial.number / max(trial.seconds, 1e-9):.0f} trials/min"
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self._errors.items())
+        return best, rate, f"errors: {kinds or 'none'}"

@@ -1,0 +1,90 @@
+"""A run's settings as objects, made and checked from its config before anything is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+import agents
+from experiments.config import DeviceConfig, budget_of, logger_mode, operators_of
+from wpk_envs.core import Operator
+from wpk_envs.errors import UserError
+from wpk_envs.tuning import Budget
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked to do.
+
+    Attributes:
+        op: The name given as ``op=``.
+        operators: What to tune, by name: one operator, or the members of a suite.
+        algo: The agent's name.
+        algo_settings: Its settings.
+        device: Where.
+        budget: For each operator.
+        logger: W&B's mode, project, entity and group.
+        seed: Of every random choice.
+        store_path: The records' file; none for the user's own.
+        reuse: Whether earlier records may answer trials.
+        resume: Whether the run's folder holds trials to go on from.
+        config: The whole config as plain data, the operator with all its fields.
+    """
+
+    op: str
+    operators: dict[str, Operator]
+    algo: str
+    algo_settings: dict[str, Any]
+    device: DeviceConfig
+    budget: Budget
+    logger: Mapping[str, Any]
+    seed: int
+    store_path: str | None
+    reuse: bool
+    resume: bool
+    config: dict[str, Any]
+
+    @property
+    def is_suite(self) -> bool:
+        """Whether every member of a suite is tuned."""
+        return self.op.endswith("/all")
+
+    def agent(self) -> agents.Agent:
+        """A new agent."""
+        return agents.get(self.algo, **self.algo_settings)
+
+
+def settings_of(cfg: DictConfig) -> Settings:
+    """Make a run's settings of its config.
+
+    Raises:
+        UserError: For a value that cannot be.
+    """
+    if cfg.seed < 0:
+        raise UserError(f"seed must be a whole number of at least 0, not {cfg.seed}")
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    device = OmegaConf.to_object(cfg.device)
+    assert isinstance(device, DeviceConfig)
+    algo = dict(plain["algo"])
+    operators = operators_of(cfg.op)
+    plain["op"] = {"name": cfg.op.name, **(operators[cfg.op.name].to_dict() if cfg.op.name in operators else {})}
+    settings = Settings(
+        op=cfg.op.name,
+        operators=operators,
+        algo=algo.pop("name"),
+        algo_settings=algo,
+        device=device,
+        budget=budget_of(cfg.budget),
+        logger={**plain["logger"], "mode": logger_mode(cfg.logger.mode, dict(os.environ))},
+        seed=cfg.seed,
+        store_path=cfg.store.path,
+        reuse=cfg.store.reuse,
+        resume=cfg.resume is not None,
+        config=plain,
+    )
+    settings.agent()
+    return settings

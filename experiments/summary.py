@@ -1,0 +1,163 @@
+"""A run's figures: ``summary.json`` and the table at the end."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+import wpk_envs
+from experiments.finals import Final, geomean, median_interval, ratios
+from wpk_envs.core import ERROR_KINDS, Device, Operator
+from wpk_envs.tuning import TuningProblem
+
+MEASURED_KEYS = (
+    "best_config",
+    "latency_us",
+    "latency_low_us",
+    "latency_high_us",
+    "baseline_us",
+    "baseline_name",
+    "speedup",
+    "speedup_low",
+    "speedup_high",
+    "gflops",
+    "percent_of_peak",
+)
+"""What a run without any result has null for."""
+
+
+def search_figures(problem: TuningProblem) -> dict[str, Any]:
+    """What the search did, taken at its end (the problem's clock goes on)."""
+    count = len(problem.trials)
+    return {
+        "trials": count,
+        "trials_reused": sum(trial.reused for trial in problem.trials),
+        "requests_invalid": problem.requests_invalid,
+        "stop_reason": problem.stop_reason,
+        "errors": {kind: problem.errors.get(kind, 0) for kind in ERROR_KINDS},
+        "trials_per_minute": 60 * count / problem.seconds if count else 0.0,
+    }
+
+
+def result_figures(final: Final, operator: Operator, device: Device) -> dict[str, Any]:
+    """What the winner reached, with 95% bootstrap intervals of the medians.
+
+    ``gflops`` counts the operator's nominal operations and may exceed the machine's peak;
+    ``percent_of_peak`` counts those that the algorithm executes.
+    """
+    samples = final.measurement.samples_us
+    latency = statistics.median(samples)
+    low, high = median_interval(samples)
+    speedups = ratios(final.measurement)
+    speedup_low, speedup_high = median_interval(speedups)
+    executed = final.candidate.template.executed_flops(operator, final.candidate.config)
+    figures = (
+        dict(final.candidate.config),
+        latency,
+        low,
+        high,
+        statistics.median(final.measurement.baseline_us),
+        final.measurement.baseline_name,
+        statistics.median(speedups),
+        speedup_low,
+        speedup_high,
+        operator.flops / latency / 1e3,
+        100 * executed / (latency * 1e3) / device.peak_gflops(),
+    )
+    return dict(zip(MEASURED_KEYS, figures))
+
+
+def device_figures(device: Device) -> dict[str, Any]:
+    """Where a result was measured."""
+    return {"device": device.info.kind, "device_name": device.info.name, "threads": device.info.threads}
+
+
+def versions(device: Device) -> dict[str, str]:
+    """Versions of everything that a result depends on."""
+    own = {"wpk_envs": wpk_envs.__version__, "python": platform.python_version()}
+    commit = source_commit()
+    return {**own, **({"commit": commit} if commit else {}), **device.info.versions}
+
+
+def source_commit() -> str | None:
+    """The commit of this source tree; none outside of a Git checkout."""
+    root = Path(wpk_envs.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def threads_text(device: Device) -> str:
+    """How many threads a kernel uses, in words."""
+    return "1 thread" if device.info.threads == 1 else f"{device.info.threads} threads"
+
+
+def now() -> str:
+    """The date for results: UTC, ISO 8601, whole seconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def suite_figures(name: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A suite's summary: an entry per member, and the geometric mean of the speedups reached."""
+    shared = ("device", "device_name", "threads", "algo", "seed", "predicted", "date", "versions")
+    speedups = [entry["speedup"] for entry in entries if entry["speedup"] is not None]
+    return {
+        "op": name,
+        **{key: entries[-1][key] for key in shared},
+        "stop_reason": entries[-1]["stop_reason"],
+        "trials": sum(entry["trials"] for entry in entries),
+        "seconds": sum(entry["seconds"] for entry in entries),
+        "geomean_speedup": geomean(speedups),
+        "operators": list(entries),
+    }
+
+
+def result_table(summary: Mapping[str, Any]) -> Table:
+    """One operator's result for people."""
+    table = Table(title=f"{summary['op']} on {summary['device_name']}, {summary['algo']}, seed {summary['seed']}")
+    table.add_column("what")
+    table.add_column("result")
+    config = ", ".join(f"{name}={value}" for name, value in summary["best_config"].items())
+    table.add_row("best config", config)
+    interval = f"{summary['latency_low_us']:.1f} to {summary['latency_high_us']:.1f}"
+    table.add_row("latency", f"{summary['latency_us']:.1f} us (95% interval {interval})")
+    interval = f"{summary['speedup_low']:.2f} to {summary['speedup_high']:.2f}"
+    table.add_row(f"speedup over {summary['baseline_name']}", f"{summary['speedup']:.2f}x (95% interval {interval})")
+    if summary.get("plain_torch_speedup"):
+        table.add_row("speedup over plain torch", f"{summary['plain_torch_speedup']:.2f}x")
+    table.add_row("GFLOP/s (nominal)", f"{summary['gflops']:.1f}")
+    table.add_row("measured peak in use", f"{summary['percent_of_peak']:.0f}%")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in summary["errors"].items() if count)
+    rate = f"{summary['trials_per_minute']:.0f} a minute"
+    table.add_row("trials", f"{summary['trials']} ({summary['trials_reused']} from earlier records), {rate}")
+    table.add_row("failed trials", kinds or "none")
+    table.add_row("stopped by", str(summary["stop_reason"]))
+    return table
+
+
+def suite_table(summary: Mapping[str, Any]) -> Table:
+    """A suite's results for people."""
+    table = Table(title=f"{summary['op']} on {summary['device_name']}, {summary['algo']}, seed {summary['seed']}")
+    for column in ("operator", "occurs", "latency us", "baseline us", "speedup", "95% interval", "template"):
+        table.add_column(column, justify="left" if column in ("operator", "template") else "right")
+    for entry in summary["operators"]:
+        if entry["speedup"] is None:
+            table.add_row(entry["op"], str(entry["count"]), *["-"] * 4, "no result")
+            continue
+        interval = f"{entry['speedup_low']:.2f} to {entry['speedup_high']:.2f}"
+        figures = (f"{entry['latency_us']:.1f}", f"{entry['baseline_us']:.1f}", f"{entry['speedup']:.2f}x", interval)
+        table.add_row(entry["op"], str(entry["count"]), *figures, str(entry["best_config"]["template"]))
+    mean = summary["geomean_speedup"]
+    table.caption = f"geometric mean of the speedups: {mean:.2f}x" if mean else "no result"
+    return table

@@ -1,0 +1,203 @@
+"""Tuning one operator from start to end, with everything that a run's folder keeps of it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments import plot, summary
+from experiments.files import write_json, write_whole
+from experiments.finals import Final, remeasure, unrepeated
+from experiments.journal import Journal
+from experiments.loggers import Tracked, WandbLogger
+from experiments.progress import Display
+from experiments.settings import Settings
+from wpk_envs import schedules
+from wpk_envs.core import Device, Operator
+from wpk_envs.errors import UserError
+from wpk_envs.records import Store
+from wpk_envs.schedules.space import ScheduleSpace
+from wpk_envs.tuning import Trial, TuningProblem
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What the operators of one run share."""
+
+    settings: Settings
+    device: Device
+    store: Store
+    console: Console
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How tuning ended.
+
+    Attributes:
+        summary: What ``summary.json`` holds.
+        interrupted: Whether Ctrl-C ended it early.
+        failure: Why there is no result, in a sentence; empty if there is one.
+    """
+
+    summary: dict[str, Any]
+    interrupted: bool = False
+    failure: str = ""
+
+
+def tune(
+    place: Workplace, name: str, operator: Operator, folder: Path, templates: Sequence[str] | None = None
+) -> Outcome:
+    """Tune one operator, measure the winner again and fill the folder.
+
+    Args:
+        place: Device, store and settings.
+        name: The operator's name.
+        operator: What to tune.
+        folder: Where everything about it goes.
+        templates: Keep only these schedule templates; all that fit if none.
+
+    Returns:
+        The summary, and whether Ctrl-C ended the search early.
+    """
+    return _Tuning(place, name, operator, folder, templates).run()
+
+
+class _Tuning:
+    def __init__(
+        self, place: Workplace, name: str, operator: Operator, folder: Path, templates: Sequence[str] | None
+    ) -> None:
+        self.place = place
+        self.name = name
+        self.folder = folder
+        self.started = time.perf_counter()
+        settings = place.settings
+        self.space = schedules.build_space(operator, place.device.info, templates)
+        self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume)
+        self.display = Display(place.console, f"{settings.algo} on {name}", settings.budget.trials)
+        self.logger = WandbLogger(self._tracked(), folder, self._warn)
+        self.problem = TuningProblem(
+            operator,
+            place.device,
+            self.space,
+            store=place.store,
+            budget=settings.budget,
+            reuse=settings.reuse,
+            on_trial=self._on_trial,
+            journal=self.journal.earlier,
+        )
+
+    def _on_trial(self, trial: Trial) -> None:
+        self.journal.add(trial)
+        self.display.add(trial)
+        self.logger.trial(trial)
+
+    def run(self) -> Outcome:
+        """Search, measure the winner again, write everything."""
+        try:
+            interrupted = self._search()
+            searched = summary.search_figures(self.problem)
+            final, interrupted = self._final(interrupted)
+            if interrupted:
+                searched["stop_reason"] = "interrupted"
+            result = self._summary(searched, final)
+            self._write(result, final)
+            return Outcome(result, interrupted, "" if final is not None else self._failure(result))
+        finally:
+            self.journal.close()
+            self.logger.close()
+
+    def _search(self) -> bool:
+        """Let the agent tune; whether Ctrl-C ended it."""
+        self.logger.start()
+        agent = self.place.settings.agent()
+        try:
+            with self.display:
+                agent.tune(self.problem, self.place.settings.seed)
+            self.problem.finish()
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _final(self, interrupted: bool) -> tuple[Final | None, bool]:
+        if not interrupted:
+            with contextlib.suppress(KeyboardInterrupt):
+                self.place.console.print("measuring the best schedules again in new processes ...")
+                return remeasure(self.problem), False
+        return unrepeated(self.problem), True
+
+    def _summary(self, searched: dict[str, Any], final: Final | None) -> dict[str, Any]:
+        device, settings = self.place.device, self.place.settings
+        operator = self.problem.operator
+        figures = dict.fromkeys(summary.MEASURED_KEYS)
+        if final is not None:
+            figures = summary.result_figures(final, operator, device)
+        return {
+            "op": self.name,
+            "operator": operator.to_dict(),
+            **summary.device_figures(device),
+            "algo": settings.algo,
+            "seed": settings.seed,
+            **searched,
+            **figures,
+            "seconds": time.perf_counter() - self.started,
+            "predicted": False,
+            "date": summary.now(),
+            "versions": summary.versions(device),
+        }
+
+    def _failure(self, result: dict[str, Any]) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in result["errors"].items() if count)
+        return (
+            f"none of the {result['trials']} trials of {self.name} gave a working schedule ({kinds or 'no errors'}); "
+            f"every message is in {self.folder / 'trials.jsonl'}"
+        )
+
+    def _write(self, result: dict[str, Any], final: Final | None) -> None:
+        title = f"{result['algo']} on {self.problem.operator.label}, seed {result['seed']}"
+        subtitle = f"{result['device_name']}, {summary.threads_text(self.place.device)}, {result['date'][:10]}"
+        plot.save(self.folder / "best_so_far.png", self.problem.trials, title, subtitle)
+        files = self._write_winner(final) if final is not None else []
+        self.logger.finish(result, self.problem.trials, files)
+
+    def _write_winner(self, final: Final) -> list[Path]:
+        config, schedule = self.folder / "best_config.json", self.folder / "best_schedule.py"
+        write_json(config, {"operator": final.candidate.operator.to_dict(), "config": dict(final.candidate.config)})
+        write_whole(schedule, self._schedule_text(final).encode())
+        return [config, schedule]
+
+    def _schedule_text(self, final: Final) -> str:
+        candidate = final.candidate
+        kernel = candidate.template.kernel(candidate.operator, candidate.config, self.space.device)
+        return kernel.module.script()
+
+    def _tracked(self) -> Tracked:
+        settings, device = self.place.settings, self.place.device
+        commit = summary.source_commit()
+        tags = [self.name, device.info.name, settings.algo, *([f"commit {commit}"] if commit else [])]
+        given = settings.logger
+        return Tracked(
+            mode=given["mode"],
+            project=given["project"],
+            entity=given["entity"],
+            group=given["group"] or settings.op,
+            name=f"{settings.algo}-{self.name.replace('/', '-')}-seed{settings.seed}",
+            tags=tuple(tags),
+            config=settings.config,
+        )
+
+    def _warn(self, sentence: str) -> None:
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
+def _journal(path: Path, space: ScheduleSpace, resume: bool) -> Journal:
+    if path.exists() and not resume:
+        raise UserError(f"'{path.parent}' holds a run already; go on with it (resume={path.parent}) or name another")
+    return Journal(path, space)
