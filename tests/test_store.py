@@ -438,3 +438,8 @@ class TestExport:
     def test_unknown_format(self, tmp_path):
         with pytest.raises(UserError, match=r"end the file's name in \.jsonl or \.parquet"):
             export([], tmp_path / "all.csv")
+
+    def test_not_writable(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(UserError, match=r"cannot write '.*all\.jsonl': .*; name a file"):
+            export([], tmp_path / "file" / "all.jsonl")

@@ -32,14 +32,17 @@ def export(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
         How many records were written.
 
     Raises:
-        UserError: For another suffix.
-        OSError: If the disk refuses; the file is then as it was before.
+        UserError: For another suffix, and if the disk refuses; the file is then as it was before.
     """
     target = Path(path).expanduser()
     write = writer(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(target) as temporary:
-        return write(records, temporary)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(target) as temporary:
+            return write(records, temporary)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write '{target}': {reason}; name a file in a folder with room for it") from error
 
 
 def writer(path: str | os.PathLike[str]) -> Callable[[Iterable[Record], Path], int]:

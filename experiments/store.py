@@ -1,0 +1,217 @@
+"""``python -m experiments.store``: list, filter and export records, and show the best config of an operator.
+
+python -m experiments.store                                  the newest records
+python -m experiments.store action=best op=conv3x3           the best configs of an operator
+python -m experiments.store action=export export=all.parquet everything, for other programs
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from experiments.config import ProgramConfig, operators_of
+from experiments.files import check_writable, publish
+from experiments.launcher import launch
+from wpk_envs import operators
+from wpk_envs.core import Operator
+from wpk_envs.errors import UserError, unknown
+from wpk_envs.records import Record, Store, default_path, export
+from wpk_envs.records.export import writer
+from wpk_envs.records.store import OUTCOMES
+from wpk_envs.schedules import templates_for
+
+LIST_LIMIT, BEST_LIMIT = 20, 1
+PIPE_COLUMNS = 160
+"""Width of tables that do not go to a terminal."""
+
+
+@dataclass
+class StoreProgramConfig(ProgramConfig):
+    """``python -m experiments.store``; the keys are explained in ``conf/store.yaml``."""
+
+    action: str = "list"
+    op: Any = None
+    device_name: str | None = None
+    template: str | None = None
+    outcome: str | None = None
+    limit: int | None = None
+    export: str | None = None
+
+
+ConfigStore.instance().store(name="store_schema", node=StoreProgramConfig)
+
+
+def main() -> None:
+    """Run the program with the command line's arguments."""
+    launch("store", task=act, check=check)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise `UserError` for settings that cannot work together, before anything is opened."""
+    if cfg.action not in ACTIONS:
+        raise unknown("action", cfg.action, ACTIONS)
+    if cfg.outcome is not None and cfg.outcome not in OUTCOMES:
+        raise unknown("outcome", cfg.outcome, OUTCOMES)
+    if cfg.limit is not None and cfg.limit < 1:
+        raise UserError(f"limit must be at least 1, not {cfg.limit}")
+    if (cfg.action == "export") != (cfg.export is not None):
+        raise UserError(
+            "action=export and export=FILE (ending in .jsonl or .parquet) go together; give both or neither"
+        )
+    if cfg.export is not None:
+        writer(cfg.export)
+    if cfg.action == "best" and cfg.outcome not in (None, "measured"):
+        raise UserError(f"action=best looks at measured records only; leave out outcome={cfg.outcome}")
+    if cfg.op is not None:
+        operators_of(cfg.op)
+    check_writable(cfg.out)
+    _existing(cfg)
+
+
+def act(cfg: DictConfig, folder: Path) -> None:
+    """Do what ``action=`` asks for and write the summary.
+
+    Args:
+        cfg: The program's settings.
+        folder: The run's folder.
+    """
+    path = _existing(cfg)
+    with Store(path) as store:
+        result = ACTIONS[cfg.action](store, cfg)
+    publish({"action": cfg.action, "store": str(path), **result}, folder, cfg.out)
+
+
+def _existing(cfg: DictConfig) -> Path:
+    """The store's file; looking for records must not make an empty one."""
+    path = Path(cfg.store.path).expanduser().absolute() if cfg.store.path else default_path().absolute()
+    if not path.exists():
+        raise UserError(
+            f"there are no records: '{path}' does not exist; make some with python -m experiments.run, "
+            "or name another file with store.path=FILE or WPK_STORE"
+        )
+    return path
+
+
+def _filters(store: Store, cfg: DictConfig) -> dict[str, Any]:
+    """The settings as arguments of `Store.records`."""
+    return {
+        "operators": None if cfg.op is None else list(operators_of(cfg.op).values()),
+        "devices": _devices(store, cfg.device_name),
+        "template": cfg.template,
+        "outcome": cfg.outcome,
+    }
+
+
+def _devices(store: Store, name: str | None) -> list[str] | None:
+    """Fingerprints of the devices that ``device_name=`` asks for; none for every device.
+
+    Raises:
+        UserError: If it fits no device in the store.
+    """
+    if name is None:
+        return None
+    known = store.devices()
+    found = [key for key, info in known.items() if name.lower() in info.name.lower() or key.startswith(name.lower())]
+    if not found:
+        raise unknown("device_name", name, {info.name for info in known.values()})
+    return found
+
+
+def _list(store: Store, cfg: DictConfig) -> dict[str, Any]:
+    filters = _filters(store, cfg)
+    count = store.count(**filters)
+    shown = list(itertools.islice(store.records(**filters, newest_first=True), cfg.limit or LIST_LIMIT))
+    _show(shown, f"{len(shown)} of {count} records, the newest first")
+    return {"count": count, "records": [record.to_dict() for record in shown]}
+
+
+def _best(store: Store, cfg: DictConfig) -> dict[str, Any]:
+    filters = _filters(store, cfg)
+    known = store.devices()
+    devices = list(known) if filters["devices"] is None else filters["devices"]
+    wanted = store.operators() if filters["operators"] is None else filters["operators"]
+    count = cfg.limit or BEST_LIMIT
+    best = [
+        record
+        for operator in wanted
+        for device in devices
+        for record in store.best(operator, device, count, _template_versions(known[device].kind, cfg.template))
+    ]
+    _show(best, f"the best {count} of each operator and device, by speedup")
+    return {"count": len(best), "records": [record.to_dict() for record in best]}
+
+
+def _template_versions(device_kind: str, only: str | None) -> dict[str, int]:
+    """The templates as they are now, or one of them; older versions' configs may mean other kernels."""
+    versions = {template.name: template.version for template in templates_for(device_kind)}
+    if only is not None and only not in versions:
+        raise unknown("template", only, versions)
+    return versions if only is None else {only: versions[only]}
+
+
+def _export(store: Store, cfg: DictConfig) -> dict[str, Any]:
+    target = Path(cfg.export).expanduser().absolute()
+    count = export(store.records(**_filters(store, cfg)), target)
+    Console().print(f"{count} records written to {target}", soft_wrap=True)
+    return {"count": count, "export": str(target)}
+
+
+ACTIONS: dict[str, Callable[[Store, DictConfig], dict[str, Any]]] = {"list": _list, "best": _best, "export": _export}
+
+
+def _show(records: list[Record], title: str) -> None:
+    if not records:
+        Console().print("no record fits")
+        return
+    table = Table(title=title, title_justify="left")
+    for heading in ("record", "created (UTC)", "operator", "device", "outcome"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("latency", "speedup"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("config", overflow="fold")
+    names = _names()
+    for record in records:
+        table.add_row(*_cells(record, names))
+    console = Console()
+    (console if console.is_terminal else Console(width=PIPE_COLUMNS)).print(table)
+
+
+def _cells(record: Record, names: dict[Operator, str]) -> list[str]:
+    measurement, device = record.measurement, record.device
+    latency = measurement.latency_us if measurement.latency_us is not None else measurement.predicted_latency_us
+    outcome = measurement.error or ("predicted" if measurement.predicted_latency_us is not None else "measured")
+    threads = f", {device.threads} threads" if device.threads > 1 else ""
+    config = " ".join(f"{knob}={value}" for knob, value in record.config.items() if knob != "template")
+    return [
+        str(record.id),
+        record.created[:19].replace("T", " "),
+        names.get(record.operator, record.operator.label),
+        f"{device.name}{threads} [{device.fingerprint[:6]}]".replace("[", r"\["),
+        outcome,
+        "" if latency is None else f"{latency:,.1f} us",
+        "" if measurement.speedup is None else f"{measurement.speedup:.2f}x",
+        f"{record.template} v{record.template_version}: {config}",
+    ]
+
+
+def _names() -> dict[Operator, str]:
+    """What operators are called on the command line; the single names win over members of suites."""
+    members: dict[Operator, str] = {
+        member.operator: f"{suite.name}/{member.number}"
+        for suite in operators.suites().values()
+        for member in suite.members
+    }
+    return {**members, **{operators.get(name): name for name in operators.names()}}
+
+
+if __name__ == "__main__":
+    main()
