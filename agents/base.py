@@ -9,6 +9,7 @@ was.
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from wpk_envs.errors import UserError
 from wpk_envs.tuning import StopReason, Trial, TuningProblem
 
 
@@ -88,6 +90,14 @@ class Agent(ABC):
         if not problem.done:
             problem.finish()
         return TuningResult(self.name, seed, tuple(problem.trials), problem.best, problem.stop_reason)
+
+    def check(self, least: float, most: float, *settings: str) -> None:
+        """Raise `UserError` for a setting that is not between two values; for ``__post_init__``."""
+        for setting in settings:
+            value = getattr(self, setting)
+            if not least <= value <= most:
+                limits = f"{least} or more" if most == math.inf else f"between {least} and {most}"
+                raise UserError(f"algo.{setting} of {self.name} must be {limits}, not {value}")
 
     @abstractmethod
     def search(self, problem: TuningProblem, seed: int) -> None:

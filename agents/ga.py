@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +11,6 @@ import numpy as np
 from deap import algorithms, base, tools
 
 from agents.base import Agent
-from wpk_envs.errors import UserError
 from wpk_envs.schedules.space import Prefix, ScheduleSpace
 from wpk_envs.tuning import TuningProblem
 
@@ -18,7 +18,7 @@ ATTEMPTS = 20
 """Mutations of a child that was tried before, until a random config takes its place."""
 
 
-class Fitness(base.Fitness):  # type: ignore[misc]
+class Fitness(base.Fitness):
     """The reward of a config, to be maximised."""
 
     weights = (1.0,)
@@ -52,16 +52,9 @@ class GeneticAlgorithm(Agent):
     mutation_rate: float = 0.15
 
     def __post_init__(self) -> None:
-        if self.population < 2 or self.offspring < 1:
-            raise UserError(
-                f"ga needs a population of 2 or more and 1 or more offspring, not {self.population} and "
-                f"{self.offspring}"
-            )
-        if not 0 <= self.crossover <= 1 or not 0 < self.mutation_rate <= 1:
-            raise UserError(
-                f"ga's crossover and mutation_rate are chances between 0 and 1, not {self.crossover} and "
-                f"{self.mutation_rate}"
-            )
+        self.check(2, math.inf, "population")
+        self.check(1, math.inf, "offspring")
+        self.check(0, 1, "crossover", "mutation_rate")
 
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Measure generation after generation."""

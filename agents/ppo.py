@@ -13,6 +13,7 @@ Four things distinguish it from SB3-contrib's MaskablePPO with its default setti
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -63,6 +64,11 @@ class PPO(Agent):
     clone: int = 5
     clone_steps: int = 2
     policy: str | None = None
+
+    def __post_init__(self) -> None:
+        self.check(1, math.inf, "n_envs", "n_epochs", "hidden")
+        self.check(0, math.inf, "learning_rate", "ent_coef", "clip_range", "clone", "clone_steps")
+        self.check(0, 1, "top")
 
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Train until the budget is spent; the policy is kept for `save`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,6 +39,11 @@ class PPOOneShot(Agent):
     n_epochs: int = 10
     learning_rate: float = 3e-4
     ent_coef: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.check(1, math.inf, "n_envs", "n_epochs")
+        self.check(2, math.inf, "n_steps")
+        self.check(0, math.inf, "learning_rate", "ent_coef")
 
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Train until the budget is spent."""

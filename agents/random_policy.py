@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +26,9 @@ class RandomPolicy(Agent):
 
     name: ClassVar[str] = "random_policy"
     n_envs: int = 8
+
+    def __post_init__(self) -> None:
+        self.check(1, math.inf, "n_envs")
 
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Play episode after episode."""

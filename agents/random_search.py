@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +22,9 @@ class RandomSearch(Agent):
 
     name: ClassVar[str] = "random"
     batch: int = 8
+
+    def __post_init__(self) -> None:
+        self.check(1, math.inf, "batch")
 
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Measure batch after batch."""

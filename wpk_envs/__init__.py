@@ -5,4 +5,4 @@ Importing this registers the ``wpk/...`` ids with Gymnasium, which since 1.0 fin
 
 __version__ = "0.1.0"
 
-import wpk_envs.envs  # noqa: E402, F401
+import wpk_envs.envs  # noqa: F401

@@ -13,7 +13,7 @@ from wpk_envs.envs.construct import Construct
 from wpk_envs.envs.formulation import Formulation, Outcome
 from wpk_envs.envs.one_shot import OneShot
 from wpk_envs.envs.refine import Refine
-from wpk_envs.errors import unknown
+from wpk_envs.errors import UserError, unknown
 from wpk_envs.schedules.space import Prefix
 from wpk_envs.tuning import TuningProblem
 
@@ -64,12 +64,14 @@ class ScheduleBatch:
         num_envs: Number of episodes at a time.
 
     Raises:
-        UserError: If there is no such formulation.
+        UserError: If there is no such formulation, or no environment at all.
     """
 
     def __init__(self, problem: TuningProblem, formulation: str, num_envs: int) -> None:
         if formulation not in FORMULATIONS:
             raise unknown("formulation", formulation, FORMULATIONS)
+        if num_envs < 1:
+            raise UserError(f"num_envs must be 1 or more, not {num_envs}")
         self.problem = problem
         self.formulation = FORMULATIONS[formulation](problem)
         self.episodes = [self.formulation.episode() for _ in range(num_envs)]

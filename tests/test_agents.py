@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import agents
+from agents.ga import GeneticAlgorithm
+from agents.ppo import PPO
+from tests.conformance.agent import AgentConformance
+from tests.synthetic import SyntheticDevice, medium_problem, medium_space, tiny_problem
+from wpk_envs.errors import UserError
+
+
+class TestPPO(AgentConformance):
+    name = "ppo"
+
+
+class TestPPOOneShot(AgentConformance):
+    name = "ppo_oneshot"
+
+
+class TestGA(AgentConformance):
+    name = "ga"
+
+
+class TestRandom(AgentConformance):
+    name = "random"
+
+
+class TestRandomPolicy(AgentConformance):
+    name = "random_policy"
+
+
+def test_every_agent_has_its_conformance_suite() -> None:
+    tested = {cls.name for cls in AgentConformance.__subclasses__()}
+    assert tested == set(agents.names())
+
+
+def test_unknown_names_and_settings_are_refused_in_a_sentence() -> None:
+    with pytest.raises(UserError, match=re.escape("unknown algo 'pppo'; did you mean ppo")):
+        agents.get("pppo")
+    with pytest.raises(UserError, match="unknown setting of algo ga 'poplation'; did you mean population"):
+        agents.get("ga", poplation=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ga", {"population": 1}),
+        ("ga", {"offspring": 0}),
+        ("ga", {"mutation_rate": -0.1}),
+        ("ga", {"crossover": 1.5}),
+        ("random", {"batch": 0}),
+        ("random_policy", {"n_envs": 0}),
+        ("ppo", {"n_envs": 0}),
+        ("ppo", {"top": 1.5}),
+        ("ppo", {"clone": -1}),
+        ("ppo_oneshot", {"n_steps": 0}),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(name: str, settings: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=next(iter(settings))):
+        agents.get(name, **settings)
+
+
+@pytest.mark.parametrize("name", ["ga", "ppo"])
+def test_learning_beats_chance(name: str) -> None:
+    """Over a few landscapes, the best after 128 trials is closer to the optimum than that of random search."""
+
+    def mean_best(algo: str) -> float:
+        found = []
+        for seed in range(4):
+            device = SyntheticDevice(seed)
+            space = medium_space()
+            optimum = max(device.speedup(space.decode(vector)) for vector in space)
+            result = agents.get(algo).tune(medium_problem(128, device=device), seed)
+            found.append(result.curve[-1].speedup / optimum)
+        return float(np.mean(found))
+
+    assert mean_best(name) > mean_best("random")
+
+
+def test_ga_needs_no_more_than_a_lone_config() -> None:
+    result = GeneticAlgorithm(population=50).tune(tiny_problem(trials=None), seed=0)
+    assert result.stop_reason == "exhausted"
+
+
+def test_policies_can_be_saved_and_started_from(tmp_path) -> None:
+    agent = PPO()
+    agent.tune(medium_problem(40), seed=0)
+    agent.save(tmp_path / "policy.zip")
+    anew = PPO().tune(medium_problem(16), seed=1)
+    trained = PPO(policy=str(tmp_path / "policy.zip")).tune(medium_problem(16), seed=1)
+    mean = [np.mean([trial.measurement.speedup for trial in result.trials]) for result in (anew, trained)]
+    assert mean[1] > mean[0]
+
+
+def test_a_policy_that_does_not_fit_is_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match="no file"):
+        PPO(policy=str(tmp_path / "none.zip")).tune(medium_problem(8), seed=0)
+    agent = PPO()
+    agent.tune(tiny_problem(8), seed=0)
+    agent.save(tmp_path / "tiny.zip")
+    with pytest.raises(UserError, match="does not fit"):
+        PPO(policy=str(tmp_path / "tiny.zip")).tune(medium_problem(8), seed=0)
