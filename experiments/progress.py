@@ -14,6 +14,15 @@ from wpk_envs.tuning import Trial
 LINE_SECONDS = 10.0
 """At least this long between two plain lines that bring no new best."""
 
+WIDTH = 120
+"""Columns of output that goes to a file or a pipe."""
+
+
+def console() -> Console:
+    """Standard output, as wide as the terminal, or wide enough for tables elsewhere."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
+
 
 class Display:
     """Shows trials, the best speedup, trials a minute and errors.

@@ -10,9 +10,8 @@ import contextlib
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
-from experiments import summary
+from experiments import progress, summary
 from experiments.files import check_writable, publish, write_json
 from experiments.launcher import launch
 from experiments.settings import settings_of
@@ -31,7 +30,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     """
     settings = settings_of(cfg)
     check_writable(cfg.out)
-    console = Console()
+    console = progress.console()
     with (
         contextlib.closing(Store(settings.store_path)) as store,
         devices.open_device(settings.device.name, **settings.device.options()) as device,

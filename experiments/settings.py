@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -87,4 +89,20 @@ def settings_of(cfg: DictConfig) -> Settings:
         config=plain,
     )
     settings.agent()
+    if cfg.resume is not None:
+        _check_same_run(Path(cfg.resume), plain)
     return settings
+
+
+def _check_same_run(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose search would be another one now; budgets and the like may change."""
+    before = folder / "config.json"
+    if not before.exists():  # ended before it began
+        return
+    earlier = json.loads(before.read_text())
+    differing = [key for key in ("op", "algo", "device", "seed") if earlier[key] != config[key]]
+    if differing:
+        raise UserError(
+            f"resume={folder} goes on with the same search, but its {' and '.join(differing)} would be different; "
+            "leave what you gave for it away, or start a new run without resume="
+        )

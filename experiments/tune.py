@@ -155,10 +155,10 @@ class _Tuning:
 
     def _failure(self, result: dict[str, Any]) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in result["errors"].items() if count)
-        return (
-            f"none of the {result['trials']} trials of {self.name} gave a working schedule ({kinds or 'no errors'}); "
-            f"every message is in {self.folder / 'trials.jsonl'}"
-        )
+        what = f"none of the {result['trials']} trials of {self.name} gave a working schedule ({kinds})"
+        if self.problem.best is not None:
+            what = f"the best schedules of {self.name} failed when they were measured again in a new process"
+        return f"{what}; see {self.folder / 'trials.jsonl'}"
 
     def _write(self, result: dict[str, Any], final: Final | None) -> None:
         title = f"{result['algo']} on {self.problem.operator.label}, seed {result['seed']}"
