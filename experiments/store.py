@@ -21,7 +21,7 @@ from rich.table import Table
 from experiments.config import ProgramConfig, operators_of
 from experiments.files import check_writable, publish
 from experiments.launcher import launch
-from wpk_envs import operators
+from wpk_envs import devices, operators
 from wpk_envs.core import Operator
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.records import Record, Store, default_path, export
@@ -40,6 +40,7 @@ class StoreProgramConfig(ProgramConfig):
 
     action: str = "list"
     op: Any = None
+    device: Any = None
     device_name: str | None = None
     template: str | None = None
     outcome: str | None = None
@@ -105,25 +106,29 @@ def _filters(store: Store, cfg: DictConfig) -> dict[str, Any]:
     """The settings as arguments of `Store.records`."""
     return {
         "operators": None if cfg.op is None else list(operators_of(cfg.op).values()),
-        "devices": _devices(store, cfg.device_name),
+        "devices": _devices(store, cfg),
         "template": cfg.template,
         "outcome": cfg.outcome,
     }
 
 
-def _devices(store: Store, name: str | None) -> list[str] | None:
-    """Fingerprints of the devices that ``device_name=`` asks for; none for every device.
+def _devices(store: Store, cfg: DictConfig) -> list[str] | None:
+    """Fingerprints of the devices that ``device=`` and ``device_name=`` ask for; none for every device.
 
     Raises:
-        UserError: If it fits no device in the store.
+        UserError: If ``device_name=`` fits no device in the store, or this host has no such device.
     """
-    if name is None:
+    if cfg.device is None and cfg.device_name is None:
         return None
     known = store.devices()
-    found = [key for key, info in known.items() if name.lower() in info.name.lower() or key.startswith(name.lower())]
-    if not found:
-        raise unknown("device_name", name, {info.name for info in known.values()})
-    return found
+    name = (cfg.device_name or "").lower()
+    found = [key for key, info in known.items() if name in info.name.lower() or key.startswith(name)]
+    if not found and name:
+        raise unknown("device_name", cfg.device_name, {info.name for info in known.values()})
+    if cfg.device is None:
+        return found
+    with devices.open_device(cfg.device.name, threads=cfg.device.threads) as device:
+        return [key for key in found if key == device.info.fingerprint]
 
 
 def _list(store: Store, cfg: DictConfig) -> dict[str, Any]:
@@ -137,14 +142,14 @@ def _list(store: Store, cfg: DictConfig) -> dict[str, Any]:
 def _best(store: Store, cfg: DictConfig) -> dict[str, Any]:
     filters = _filters(store, cfg)
     known = store.devices()
-    devices = list(known) if filters["devices"] is None else filters["devices"]
+    places = list(known) if filters["devices"] is None else filters["devices"]
     wanted = store.operators() if filters["operators"] is None else filters["operators"]
     count = cfg.limit or BEST_LIMIT
     best = [
         record
         for operator in wanted
-        for device in devices
-        for record in store.best(operator, device, count, _template_versions(known[device].kind, cfg.template))
+        for place in places
+        for record in store.best(operator, place, count, _template_versions(known[place].kind, cfg.template))
     ]
     _show(best, f"the best {count} of each operator and device, by speedup")
     return {"count": len(best), "records": [record.to_dict() for record in best]}

@@ -12,6 +12,8 @@ import pytest
 from experiments import store as program
 from experiments.launcher import USER_ERROR, run_program
 from tests.store_samples import DEVICE, candidate, measured
+from tests.synthetic import SyntheticDevice
+from wpk_envs import devices
 from wpk_envs.core import Measurement
 from wpk_envs.records import Store
 
@@ -71,6 +73,21 @@ def test_lists_the_newest_first(filled, capsys):
 )
 def test_filters(filled, capsys, arguments, count):
     assert run(capsys, *arguments)[2]["count"] == count
+
+
+def test_records_of_this_machine(filled, capsys, monkeypatch):
+    here = SyntheticDevice()
+    here.info = DEVICE
+    asked = []
+
+    def open_device(*args, **kwargs):
+        asked.append((args, kwargs))
+        return here
+
+    monkeypatch.setattr(devices, "open_device", open_device, raising=False)
+    assert run(capsys, "device=cpu", "device.threads=1")[2]["count"] == 5
+    assert asked == [(("cpu",), {"threads": 1})]
+    assert run(capsys, "device=cpu", "device_name=other")[2]["count"] == 0
 
 
 def test_best_config_of_an_operator_in_the_templates_of_today(filled, capsys):
