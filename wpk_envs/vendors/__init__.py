@@ -1,0 +1,1 @@
+"""The library kernels that a tuned kernel must beat."""

@@ -1,0 +1,200 @@
+"""The CPU that this process runs on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psutil
+
+from wpk_envs.core import Candidate, Device, DeviceInfo, Measurement, Operator
+from wpk_envs.devices.baseline import Baseline
+from wpk_envs.devices.ceilings import Ceilings
+from wpk_envs.devices.host import available_cores, check_threads
+from wpk_envs.devices.messages import Failure, FindCeilings, MeasureCandidate, RaceBaselines, Refusal, Start
+from wpk_envs.devices.pool import WorkerPool
+from wpk_envs.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+DEADLINE_SECONDS = 20.0
+RACE_SECONDS = 300.0
+MEMORY_BYTES = 4 << 30
+
+Settings = tuple[int, int, int]
+"""Threads, workers, memory: devices that agree on them share one pool."""
+
+
+class CpuDevice(Device):
+    """Measures candidates in persistent worker processes on this host's cores.
+
+    The constructor returns at once; workers start in the background and the first question waits for
+    them. Devices of one process with the same settings share their workers, and the last `close` ends them.
+
+    Args:
+        threads: Threads that one kernel uses. One thread is timed by its CPU time, more by the least wall time.
+        workers: Candidates measured at the same time; floor(cores / threads) if none, which is also the most.
+        deadline: Seconds that one candidate may take from build to last sample.
+
+    Raises:
+        UserError: For settings that this host cannot have.
+    """
+
+    def __init__(self, threads: int = 1, workers: int | None = None, deadline: float = DEADLINE_SECONDS) -> None:
+        cores = available_cores()
+        check_threads(threads, cores)
+        most = cores // threads
+        if workers is not None and not (isinstance(workers, int) and 1 <= workers <= most):
+            raise UserError(f"device.workers must be a whole number from 1 to {most} (cores / threads), not {workers}")
+        if not deadline > 0:
+            raise UserError(f"device.deadline must be greater than 0 seconds, not {deadline}")
+        self.threads = threads
+        self.workers = workers or most
+        self.deadline = deadline
+        self._shared = _Shared.of((threads, self.workers, _memory_allowance(self.workers)))
+        self._release = weakref.finalize(self, self._shared.release)
+
+    @property
+    def info(self) -> DeviceInfo:  # type: ignore[override]
+        """The device, as its workers see it; the first access waits for them."""
+        return self._shared.pool.info
+
+    def measure(
+        self,
+        candidates: Sequence[Candidate],
+        on_result: Callable[[int, Measurement], None] | None = None,
+        repeats: int | None = None,
+    ) -> list[Measurement]:
+        """Build, check and time candidates in the workers; see `Device.measure`.
+
+        Raises:
+            UserError: If a template or operator is defined where workers cannot import it, or the vendor's
+                library has no path for an operator.
+        """
+        for candidate in candidates:
+            _check_importable(candidate.template)
+            _check_importable(candidate.operator)
+        if not candidates:
+            return []
+        ceilings = self.ceilings()
+        requests = [
+            MeasureCandidate(candidate, self.baseline(candidate.operator).name, ceilings, repeats)
+            for candidate in candidates
+        ]
+
+        def hand_over(position: int, reply: Any) -> None:
+            if on_result is not None:
+                on_result(position, _as_measurement(reply, self.deadline))
+
+        replies = self._shared.pool.run(requests, self.deadline, hand_over)
+        return [_as_measurement(reply, self.deadline) for reply in replies]
+
+    def baseline(self, operator: Operator) -> Baseline:
+        """The vendor's best path for an operator, raced once per process.
+
+        Raises:
+            UserError: If the vendor's library has no path for it.
+        """
+        known = self._shared.baselines
+        if operator not in known:
+            baseline = self._ask(RaceBaselines(operator))
+            for warning in baseline.dropped.values():
+                logger.warning("%s: %s", operator.label, warning)
+            known[operator] = baseline
+        return known[operator]
+
+    def ceilings(self) -> Ceilings:
+        """Peak arithmetic and cache bandwidth of one kernel's threads, measured once per process."""
+        if self._shared.ceilings is None:
+            self._shared.ceilings = self._ask(FindCeilings())
+        return self._shared.ceilings
+
+    def peak_gflops(self) -> float:
+        """Measured float32 peak of one kernel's threads, in GFLOP/s."""
+        return self.ceilings().gflops
+
+    def fresh(self) -> CpuDevice:
+        """A device of the same settings with processes of its own, which start when they are needed."""
+        fresh = CpuDevice.__new__(CpuDevice)
+        fresh.threads, fresh.workers, fresh.deadline = self.threads, self.workers, self.deadline
+        fresh._shared = _Shared(self._shared.settings)
+        fresh._shared.users = 1
+        fresh._shared.baselines.update(self._shared.baselines)
+        fresh._shared.ceilings = self._shared.ceilings
+        fresh._release = weakref.finalize(fresh, fresh._shared.release)
+        return fresh
+
+    def close(self) -> None:
+        """Give the workers up; the last device that shares them ends them."""
+        self._release()
+
+    def _ask(self, request: RaceBaselines | FindCeilings) -> Any:
+        (reply,) = self._shared.pool.run([request], RACE_SECONDS)
+        if isinstance(reply, Refusal):
+            raise UserError(reply.message)
+        if isinstance(reply, Failure):
+            raise RuntimeError(f"{type(request).__name__} failed: {reply.message}")
+        return reply
+
+
+class _Shared:
+    """Workers and what they found, held by every device of one process with the same settings."""
+
+    _all: dict[tuple[int, Settings], _Shared] = {}  # noqa: RUF012  (by process, as a fork copies it)
+    _lock = threading.Lock()
+
+    def __init__(self, settings: Settings) -> None:
+        threads, workers, memory = settings
+        self.settings = settings
+        self.pool = WorkerPool(workers, Start(threads, memory))
+        self.users = 0
+        self.baselines: dict[Operator, Baseline] = {}
+        self.ceilings: Ceilings | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> _Shared:
+        """The one for these settings, its workers starting; counts another user."""
+        with cls._lock:
+            key = (os.getpid(), settings)
+            if key not in cls._all:
+                cls._all[key] = cls(settings)
+                cls._all[key].pool.warm_up()
+            cls._all[key].users += 1
+            return cls._all[key]
+
+    def release(self) -> None:
+        """Count one user less; without any, end the workers."""
+        with self._lock:
+            self.users -= 1
+            if self.users == 0:
+                if self._all.get((self.pool.owner, self.settings)) is self:
+                    del self._all[self.pool.owner, self.settings]
+                self.pool.close()
+
+
+def _as_measurement(reply: Any, deadline: float) -> Measurement:
+    if isinstance(reply, Measurement):
+        return reply
+    if isinstance(reply, Refusal):
+        return Measurement(error="compile", message=reply.message)
+    assert isinstance(reply, Failure)
+    return Measurement(
+        error=reply.error, message=reply.message, measure_seconds=deadline if reply.error == "timeout" else 0.0
+    )
+
+
+def _check_importable(thing: object) -> None:
+    if type(thing).__module__ == "__main__":
+        raise UserError(
+            f"{type(thing).__name__} is defined in __main__, which worker processes never import; "
+            "move it into a module of its own and import it from there"
+        )
+
+
+def _memory_allowance(workers: int) -> int:
+    """Bytes that each worker may use: a few GiB, less where the machine has less for all of them."""
+    return min(MEMORY_BYTES, int(0.8 * psutil.virtual_memory().total / workers))
