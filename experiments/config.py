@@ -38,10 +38,7 @@ class DeviceConfig:
     name: str = "auto"
     threads: int = 1
     workers: int | None = None
-
-    def options(self) -> dict[str, Any]:
-        """What `wpk_envs.devices.open_device` takes besides the name."""
-        return {"threads": self.threads, "workers": self.workers}
+    deadline: float | None = None
 
 
 @dataclass

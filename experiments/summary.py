@@ -29,6 +29,8 @@ MEASURED_KEYS = (
     "speedup_high",
     "gflops",
     "percent_of_peak",
+    "plain_torch_us",
+    "plain_torch_speedup",
 )
 """What a run without any result has null for."""
 
@@ -58,6 +60,8 @@ def result_figures(final: Final, operator: Operator, device: Device) -> dict[str
     speedups = ratios(final.measurement)
     speedup_low, speedup_high = median_interval(speedups)
     executed = final.candidate.template.executed_flops(operator, final.candidate.config)
+    speedup = statistics.median(speedups)
+    plain, plain_ratio = _plain_torch(device, operator)
     figures = (
         dict(final.candidate.config),
         latency,
@@ -65,13 +69,24 @@ def result_figures(final: Final, operator: Operator, device: Device) -> dict[str
         high,
         statistics.median(final.measurement.baseline_us),
         final.measurement.baseline_name,
-        statistics.median(speedups),
+        speedup,
         speedup_low,
         speedup_high,
         operator.flops / latency / 1e3,
         100 * executed / (latency * 1e3) / device.peak_gflops(),
+        plain,
+        None if plain_ratio is None else plain_ratio * speedup,
     )
     return dict(zip(MEASURED_KEYS, figures))
+
+
+def _plain_torch(device: Device, operator: Operator) -> tuple[float | None, float | None]:
+    """Latency of plain torch, and its ratio to the baseline raced beside it; none if the device has no race."""
+    race = getattr(device, "baseline", None)
+    if race is None:
+        return None, None
+    found = race(operator)
+    return found.plain_latency_us, found.plain_latency_us / found.latency_us
 
 
 def device_figures(device: Device) -> dict[str, Any]:

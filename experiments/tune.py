@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
@@ -25,6 +26,17 @@ from wpk_envs.errors import UserError
 from wpk_envs.records import Store
 from wpk_envs.schedules.space import ScheduleSpace
 from wpk_envs.tuning import Trial, TuningProblem
+
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Saves(Protocol):
+    """An agent that has learned something worth keeping."""
+
+    def save(self, path: Path) -> None:
+        """Write it to a file."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ class _Tuning:
                 searched["stop_reason"] = "interrupted"
             result = self._summary(searched, final)
             self._write(result, final)
+            log.info("%s: %s", self.name, result)
             return Outcome(result, interrupted, "" if final is not None else self._failure(result))
         finally:
             self.journal.close()
@@ -118,12 +131,14 @@ class _Tuning:
         """Let the agent tune; whether Ctrl-C ended it."""
         self.logger.start()
         agent = self.place.settings.agent()
+        log.info("%s: %d valid configs, %d trials to resume", self.name, self.space.size, len(self.journal.earlier))
         try:
             with self.display:
                 agent.tune(self.problem, self.place.settings.seed)
-            self.problem.finish()
         except KeyboardInterrupt:
             return True
+        if isinstance(agent, Saves):
+            agent.save(self.folder / "policy.zip")
         return False
 
     def _final(self, interrupted: bool) -> tuple[Final | None, bool]:
