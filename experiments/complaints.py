@@ -73,7 +73,8 @@ def _complaint(program: str, overrides: Sequence[str], multirun: bool) -> str | 
                 return _several(override)
         groups = [override for override in parsed if _options(loader, override.key_or_group)]
         chosen = [str(group.input_line) for group in groups if not group.is_sweep_override()]
-        sentences = [_about_choice(loader, override) for override in groups]
+        default = hydra.compose(program, return_hydra_config=True)
+        sentences = [_about_choice(loader, default, override) for override in groups]
         if not any(sentences):
             sentences = [_about_value(program, chosen, override) for override in parsed if override not in groups]
         return next(filter(None, sentences), None)
@@ -101,9 +102,11 @@ def _several(override: Override) -> str:
     )
 
 
-def _about_choice(loader: ConfigLoader, override: Override) -> str | None:
+def _about_choice(loader: ConfigLoader, default: DictConfig, override: Override) -> str | None:
     """What is wrong with the choice of a group's option."""
     group = override.key_or_group
+    if group not in default.hydra.runtime.choices:
+        return _not_among(default, group, "")
     options = _options(loader, group)
     for value in _values(override):
         if value.strip("'\"") not in options:
@@ -174,4 +177,6 @@ def _bad_value(key: str, value: str, error: ConfigCompositionException) -> str:
     for kind, words in _KINDS.items():
         if f"converted to {kind}" in reason:
             return f"{key} must be {words}, not '{value}'"
+    if "is not a ListConfig" in reason:
+        return f"{key} must be a list, such as {key}=[{value}]"
     return f"{key}={value} is refused: {reason}"

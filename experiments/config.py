@@ -15,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import agents
+from experiments.figures import TARGETS
 from wpk_envs import operators
 from wpk_envs.core import Operator
 from wpk_envs.errors import UserError, unknown
@@ -80,11 +81,23 @@ class RunConfig(ProgramConfig):
     resume: str | None = None
 
 
+@dataclass
+class BenchConfig(ProgramConfig):
+    """``python -m experiments.bench``."""
+
+    figures: list[str] = field(default_factory=lambda: list(TARGETS))
+    algo: Any = MISSING
+    device: DeviceConfig = MISSING
+    budget: BudgetConfig = MISSING
+    seed: int = 0
+
+
 @functools.cache
 def register() -> None:
     """Put every schema and group option into Hydra's store, once."""
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
+    store.store(name="bench_schema", node=BenchConfig)
     for name in ("auto", "cpu"):
         store.store(group="device", name=name, node=DeviceConfig(name=name))
     store.store(group="budget", name="default", node=BudgetConfig())

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 import agents
-from experiments.config import DeviceConfig, budget_of, logger_mode, operators_of
+from experiments.config import DeviceConfig, LoggerConfig, budget_of, logger_mode, operators_of
 from wpk_envs.core import Operator
 from wpk_envs.errors import UserError
 from wpk_envs.tuning import Budget
@@ -66,32 +66,46 @@ def settings_of(cfg: DictConfig) -> Settings:
     Raises:
         UserError: For a value that cannot be.
     """
+    operators = operators_of(cfg.op)
+    settings = _settings(cfg, cfg.op.name, operators, cfg.logger, resume=cfg.resume is not None)
+    fields = operators[cfg.op.name].to_dict() if cfg.op.name in operators else {}
+    settings.config["op"] = {"name": cfg.op.name, **fields}
+    if cfg.resume is not None:
+        _check_same_run(Path(cfg.resume), settings.config)
+    return settings
+
+
+def bench_settings_of(cfg: DictConfig) -> Settings:
+    """Make the settings that a bench tunes its operators with; it has no dashboard.
+
+    Raises:
+        UserError: For a value that cannot be.
+    """
+    return _settings(cfg, "bench", {}, OmegaConf.structured(LoggerConfig(mode="disabled")), resume=False)
+
+
+def _settings(cfg: DictConfig, op: str, operators: dict[str, Operator], logger: DictConfig, resume: bool) -> Settings:
     if cfg.seed < 0:
         raise UserError(f"seed must be a whole number of at least 0, not {cfg.seed}")
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     device = OmegaConf.to_object(cfg.device)
     assert isinstance(device, DeviceConfig)
-    algo = dict(plain["algo"])
-    operators = operators_of(cfg.op)
-    plain["op"] = {"name": cfg.op.name, **(operators[cfg.op.name].to_dict() if cfg.op.name in operators else {})}
-    settings = Settings(
-        op=cfg.op.name,
+    algo = {str(key): value for key, value in plain["algo"].items() if key != "name"}
+    agents.get(cfg.algo.name, **algo)
+    return Settings(
+        op=op,
         operators=operators,
-        algo=algo.pop("name"),
+        algo=cfg.algo.name,
         algo_settings=algo,
         device=device,
         budget=budget_of(cfg.budget),
-        logger={**plain["logger"], "mode": logger_mode(cfg.logger.mode, dict(os.environ))},
+        logger={**logger, "mode": logger_mode(logger.mode, dict(os.environ))},  # type: ignore[dict-item]
         seed=cfg.seed,
         store_path=cfg.store.path,
         reuse=cfg.store.reuse,
-        resume=cfg.resume is not None,
+        resume=resume,
         config=plain,
     )
-    settings.agent()
-    if cfg.resume is not None:
-        _check_same_run(Path(cfg.resume), plain)
-    return settings
 
 
 def _check_same_run(folder: Path, config: Mapping[str, Any]) -> None:

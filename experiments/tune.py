@@ -27,7 +27,6 @@ from wpk_envs.records import Store
 from wpk_envs.schedules.space import ScheduleSpace
 from wpk_envs.tuning import Trial, TuningProblem
 
-
 log = logging.getLogger(__name__)
 
 
@@ -57,11 +56,13 @@ class Outcome:
         summary: What ``summary.json`` holds.
         interrupted: Whether Ctrl-C ended it early.
         failure: Why there is no result, in a sentence; empty if there is one.
+        final: The winner; none for a suite.
     """
 
     summary: dict[str, Any]
     interrupted: bool = False
     failure: str = ""
+    final: Final | None = None
 
 
 def tune(
@@ -122,7 +123,7 @@ class _Tuning:
             result = self._summary(searched, final)
             self._write(result, final)
             log.info("%s: %s", self.name, result)
-            return Outcome(result, interrupted, "" if final is not None else self._failure(result))
+            return Outcome(result, interrupted, "" if final is not None else self._failure(result), final)
         finally:
             self.journal.close()
             self.logger.close()

@@ -1,0 +1,98 @@
+"""The figures that the suite promises: what each means, its target, and how it reads in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a figure should reach.
+
+    Attributes:
+        what: The figure in words.
+        unit: Of its value and samples.
+        value: The bar.
+        at_least: Whether more is better.
+    """
+
+    what: str
+    unit: str
+    value: float
+    at_least: bool
+
+    def met(self, value: float) -> bool:
+        """Whether a value reaches the bar."""
+        return value >= self.value if self.at_least else value <= self.value
+
+
+TARGETS: dict[str, Target] = {
+    "conv3x3_speedup": Target("conv3x3: best found over the vendor's best", "x", 2.3, True),
+    "named_speedup": Target("least speedup of all named operators", "x", 0.9, True),
+    "resnet18_speedup": Target("geometric mean over the distinct convolutions of ResNet-18", "x", 1.3, True),
+    "direct_conv_rate": Target("direct convolution, end to end", "trials/min", 200, True),
+    "gemm_rate": Target("matrix product, end to end", "trials/min", 200, True),
+    "winograd_conv_rate": Target("Winograd convolution, end to end", "trials/min", 60, True),
+    "construct_step": Target("step of construct with its mask, nothing measured", "us", 50, False),
+    "startup": Target("start of experiments.run to its first trial", "s", 15, False),
+    "import": Target("import wpk_envs", "s", 1, False),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as measured.
+
+    Attributes:
+        name: One of `TARGETS`.
+        value: The figure; none if nothing could be measured.
+        samples: What it was computed from, by what was measured.
+        note: What went wrong, or else matters.
+    """
+
+    name: str
+    value: float | None
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def target(self) -> Target:
+        """What it should reach."""
+        return TARGETS[self.name]
+
+    @property
+    def met(self) -> bool:
+        """Whether it reaches its target."""
+        return self.value is not None and self.target.met(self.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry in ``summary.json``."""
+        target = self.target
+        return {
+            "figure": self.name,
+            "what": target.what,
+            "value": self.value,
+            "unit": target.unit,
+            "target": target.value,
+            "better": "more" if target.at_least else "less",
+            "met": self.met,
+            "samples": {name: list(values) for name, values in self.samples.items()},
+            "note": self.note,
+        }
+
+
+def table(figures: Sequence[Figure], title: str) -> Table:
+    """The figures for people."""
+    table = Table(title=title)
+    for column in ("figure", "what", "value", "target", "met"):
+        table.add_column(column, justify="right" if column in ("value", "target") else "left")
+    for figure in figures:
+        target = figure.target
+        value = "none" if figure.value is None else f"{figure.value:.3g} {target.unit}"
+        bar = f"{'at least' if target.at_least else 'at most'} {target.value:g} {target.unit}"
+        table.add_row(figure.name, target.what, value, bar, "yes" if figure.met else "no")
+    return table
