@@ -72,6 +72,16 @@ def test_checkers_pass_on_every_id(each: str, formulation: str) -> None:
         env.close()
 
 
+def test_checkers_pass_on_live_measurements(tmp_path) -> None:
+    env = gym.make("wpk/Gemv-v0", device="cpu", store=tmp_path / "store.sqlite", formulation="refine").unwrapped
+    check_env(env)
+    check_env_for_sb3(env)
+    succeeded = [trial for trial in env.problem.trials if trial.measurement.error is None]
+    env.close()
+    assert succeeded
+    assert all(trial.measurement.latency_us > 0 for trial in succeeded)
+
+
 def test_importing_the_package_registers_and_stays_light() -> None:
     code = (
         "import sys, json, wpk_envs, gymnasium; "
