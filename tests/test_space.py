@@ -109,6 +109,7 @@ def test_explain_names_the_broken_rule() -> None:
     assert space.explain((0, 4, 2, 0)) == "tile=16, unroll=4 breaks the rule: at most 16 unrolled steps"
     assert "knob tile has options 0..4, not 7" in space.explain((0, 7, 0, 0))
     assert "absent does not fit here (fitting: plain, fancy)" in space.explain((2, 0, 0, 0))
+    assert "has 4 options, one per knob, not 2" in space.explain((0, 0))
 
 
 @pytest.mark.parametrize(

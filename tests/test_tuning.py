@@ -49,10 +49,10 @@ def test_revisits_cost_no_trial() -> None:
 
 def test_invalid_requests_are_counted_apart() -> None:
     problem = tiny_problem()
-    answers = problem.measure([INVALID, *vectors(1), (0, 3, 2, 0)])
-    assert [answer.error for answer in answers] == ["invalid", None, "invalid"]
+    answers = problem.measure([INVALID, *vectors(1), INVALID, (0, 3)])
+    assert [answer.error for answer in answers] == ["invalid", None, "invalid", "invalid"]
     assert "at most 16 unrolled steps" in answers[0].message
-    assert (problem.requests_invalid, problem.requests, len(problem.trials)) == (2, 3, 1)
+    assert (problem.requests_invalid, problem.requests, len(problem.trials)) == (3, 4, 1)
     assert problem.errors == {}
     assert len(problem.device.measured) == 1
 

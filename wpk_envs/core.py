@@ -333,6 +333,10 @@ class Device(ABC):
     def close(self) -> None:  # noqa: B027  (optional: most devices hold nothing)
         """Release processes and memory; safe to call twice."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Device:
+        """A device is its processes: a copied environment spec refers to the same one."""
+        return self
+
     def __enter__(self) -> Device:
         return self
 

@@ -170,7 +170,7 @@ class TuningProblem:
             if self.done or self._batch_is_full(len(new)):
                 break
             self.requests += 1
-            if vector in self._known or vector in answers or vector in new:
+            if vector in self._known or vector in new:
                 continue
             if self.space.is_valid(vector):
                 new.append(vector)
@@ -250,7 +250,8 @@ class TuningProblem:
         """Draw uniformly among the valid configs not tried in this run; none if there are none."""
         if len(self.trials) >= self.space.size:
             return None
-        node, prefix = self.space.root, ()
+        node = self.space.root
+        prefix: Prefix = ()
         for _ in range(self.space.length):
             options = np.flatnonzero(self.space.masks[node])
             valid = [self.space.count(self.space.child(node, int(option))) for option in options]

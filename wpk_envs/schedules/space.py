@@ -233,10 +233,15 @@ class ScheduleSpace:
 
     def explain(self, vector: Sequence[int]) -> str:
         """Why a full vector is invalid, in a sentence; empty if it is valid."""
+        if len(vector) != self.length:
+            return f"a config has {self.length} options, one per knob, not {len(vector)}"
         try:
             config = self.decode(vector)
         except ValueError as error:
             return str(error)
+        for knob, option in zip(self.encoding.knobs, vector):
+            if knob.name not in config and option != 0:
+                return f"{config['template']} has no knob {knob.name}: its option must be 0 (unused), not {option}"
         for constraint in self._constraints[str(config["template"])]:
             values = [config[name] for name in constraint.knobs]
             if not constraint.allows(*values):

@@ -9,7 +9,7 @@ output channels are padded up to whole vectors and input channels to whole block
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -199,48 +199,8 @@ class DirectConv(Template):
             name="output",
         )
         schedule, finish = args.finish(output, layout_out, lambda a: rules.unblock_channels(a, groups, op.filters))
-        self._schedule(schedule, config, lanes, device.threads, padded=source is not x)
+        _schedule(schedule, config, lanes, device.threads, padded=source is not x)
         return finish()
-
-    @staticmethod
-    def _schedule(s: object, config: Config, lanes: int, threads: int, padded: bool) -> None:
-        from wpk_envs.schedules.cpu import tensorir as ir
-
-        out, conv = s.get_sblock("output"), s.get_sblock("conv")
-        n, o, h, w, v = s.get_loops(out)
-        ho, hi = s.split(h, [None, int(config["tile_oh"])])
-        wo, wi = s.split(w, [None, int(config["tile_ow"])])
-        outer = {"oc_outer": [o, ho, wo], "oc_middle": [ho, o, wo], "oc_inner": [ho, wo, o]}[str(config["order"])]
-        s.reorder(n, *outer, hi, wi, v)
-        s.compute_at(conv, outer[-1], preserve_unit_loops=True)
-        s.set_scope(conv, 0, "local")
-        ir.unroll_all(s, [hi, wi])
-        ir.vectorize_lanes(s, v, lanes)
-
-        ch, cw, cv, block, kh, kw, lane = s.get_loops(conv)[-7:]
-        lane_o, lane_i = s.split(lane, [None, int(config["unroll"])])
-        reduction = [block, kh, kw, lane_o] if config["reduce_order"] == "ic_outer" else [kh, kw, block, lane_o]
-        vo, vi = s.split(cv, [None, lanes])
-        s.reorder(*reduction, lane_i, ch, cw, vo, vi)
-        s.vectorize(vi)
-        ir.unroll_all(s, [ch, cw, vo, lane_i])
-        if config["unroll_kernel"] in ("width", "all"):
-            s.unroll(kw)
-        if config["unroll_kernel"] == "all":
-            s.unroll(kh)
-        if padded:
-            pad = s.get_sblock("pad")
-            if config["pad_at"] == "row":
-                s.compute_at(pad, ho, preserve_unit_loops=True)
-            ir.vectorize_copy(s, s.get_loops(pad)[-1], lanes)
-            if config["pad_at"] == "root":
-                ir.parallel_outer(s, s.get_loops(pad)[:3], threads)
-        ir.parallel_outer(s, [n, outer[0]], threads)
-
-        init = s.decompose_reduction(conv, reduction[0])
-        init_loops = s.get_loops(init)[-4:]
-        ir.unroll_all(s, init_loops[:-1])
-        s.vectorize(init_loops[-1])
 
 
 def _pack_weight(weight: np.ndarray, op: Conv2d, shape: Shape) -> np.ndarray:
@@ -256,3 +216,43 @@ def _pack_weight(weight: np.ndarray, op: Conv2d, shape: Shape) -> np.ndarray:
     )
     ordered = blocked.transpose(0, 1, 3, 5, 6, 4, 2)
     return np.ascontiguousarray(ordered).reshape(op.groups * shape.filter_blocks, *ordered.shape[2:])
+
+
+def _schedule(s: Any, config: Config, lanes: int, threads: int, padded: bool) -> None:
+    from wpk_envs.schedules.cpu import tensorir as ir
+
+    out, conv = s.get_sblock("output"), s.get_sblock("conv")
+    n, o, h, w, v = s.get_loops(out)
+    ho, hi = s.split(h, [None, int(config["tile_oh"])])
+    wo, wi = s.split(w, [None, int(config["tile_ow"])])
+    outer = {"oc_outer": [o, ho, wo], "oc_middle": [ho, o, wo], "oc_inner": [ho, wo, o]}[str(config["order"])]
+    s.reorder(n, *outer, hi, wi, v)
+    s.compute_at(conv, outer[-1], preserve_unit_loops=True)
+    s.set_scope(conv, 0, "local")
+    ir.unroll_all(s, [hi, wi])
+    ir.vectorize_lanes(s, v, lanes)
+
+    ch, cw, cv, block, kh, kw, lane = s.get_loops(conv)[-7:]
+    lane_o, lane_i = s.split(lane, [None, int(config["unroll"])])
+    reduction = [block, kh, kw, lane_o] if config["reduce_order"] == "ic_outer" else [kh, kw, block, lane_o]
+    vo, vi = s.split(cv, [None, lanes])
+    s.reorder(*reduction, lane_i, ch, cw, vo, vi)
+    s.vectorize(vi)
+    ir.unroll_all(s, [ch, cw, vo, lane_i])
+    if config["unroll_kernel"] in ("width", "all"):
+        s.unroll(kw)
+    if config["unroll_kernel"] == "all":
+        s.unroll(kh)
+    if padded:
+        pad = s.get_sblock("pad")
+        if config["pad_at"] == "row":
+            s.compute_at(pad, ho, preserve_unit_loops=True)
+        ir.vectorize_copy(s, s.get_loops(pad)[-1], lanes)
+        if config["pad_at"] == "root":
+            ir.parallel_outer(s, s.get_loops(pad)[:3], threads)
+    ir.parallel_outer(s, [n, outer[0]], threads)
+
+    init = s.decompose_reduction(conv, reduction[0])
+    init_loops = s.get_loops(init)[-4:]
+    ir.unroll_all(s, init_loops[:-1])
+    s.vectorize(init_loops[-1])
