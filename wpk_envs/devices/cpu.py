@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 20.0
 RACE_SECONDS = 300.0
-MEMORY_BYTES = 4 << 30
+MEMORY_GIB = 4.0
 
 Settings = tuple[int, int, int]
 """Threads, workers, memory: devices that agree on them share one pool."""
@@ -39,23 +39,31 @@ class CpuDevice(Device):
         threads: Threads that one kernel uses. One thread is timed by its CPU time, more by the least wall time.
         workers: Candidates measured at the same time; floor(cores / threads) if none, which is also the most.
         deadline: Seconds that one candidate may take from build to last sample.
+        memory_gib: Memory that a candidate may take on top of what a worker needs anyway.
 
     Raises:
         UserError: For settings that this host cannot have.
     """
 
-    def __init__(self, threads: int = 1, workers: int | None = None, deadline: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self,
+        threads: int = 1,
+        workers: int | None = None,
+        deadline: float = DEADLINE_SECONDS,
+        memory_gib: float = MEMORY_GIB,
+    ) -> None:
         cores = available_cores()
         check_threads(threads, cores)
         most = cores // threads
         if workers is not None and not (isinstance(workers, int) and 1 <= workers <= most):
             raise UserError(f"device.workers must be a whole number from 1 to {most} (cores / threads), not {workers}")
-        if not deadline > 0:
-            raise UserError(f"device.deadline must be greater than 0 seconds, not {deadline}")
+        for name, value in (("deadline", deadline), ("memory_gib", memory_gib)):
+            if not value > 0:
+                raise UserError(f"device.{name} must be greater than 0, not {value}")
         self.threads = threads
         self.workers = workers or most
         self.deadline = deadline
-        self._shared = _Shared.of((threads, self.workers, _memory_allowance(self.workers)))
+        self._shared = _Shared.of((threads, self.workers, _memory_allowance(memory_gib, self.workers)))
         self._release = weakref.finalize(self, self._shared.release)
 
     @property
@@ -145,7 +153,7 @@ class _Shared:
     """Workers and what they found, held by every device of one process with the same settings."""
 
     _all: dict[tuple[int, Settings], _Shared] = {}  # noqa: RUF012  (by process, as a fork copies it)
-    _lock = threading.Lock()
+    _lock = threading.RLock()  # garbage collection may release a device at any time
 
     def __init__(self, settings: Settings) -> None:
         threads, workers, memory = settings
@@ -195,6 +203,6 @@ def _check_importable(thing: object) -> None:
         )
 
 
-def _memory_allowance(workers: int) -> int:
-    """Bytes that each worker may use: a few GiB, less where the machine has less for all of them."""
-    return min(MEMORY_BYTES, int(0.8 * psutil.virtual_memory().total / workers))
+def _memory_allowance(gib: float, workers: int) -> int:
+    """Bytes that each worker may take: what is asked for, less where the machine has less for all of them."""
+    return int(min(gib * 2**30, 0.8 * psutil.virtual_memory().total / workers))

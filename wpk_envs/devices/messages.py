@@ -77,3 +77,4 @@ class MeasureCandidate:
 
 
 Request = FindCeilings | RaceBaselines | MeasureCandidate
+"""What a worker is asked; it travels as ``(seconds, request)`` with the seconds that it may take."""

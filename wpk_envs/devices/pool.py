@@ -44,7 +44,7 @@ class WorkerPool:
         self._info: DeviceInfo | None = None
         self._failed_starts = 0
         self._lock = threading.RLock()
-        self._closed = False
+        self._closed = self._playing = False
 
     def warm_up(self) -> None:
         """Start all workers; returns at once."""
@@ -63,7 +63,7 @@ class WorkerPool:
             while self._info is None:
                 self._fill()
                 for worker in self._wait():
-                    self._hear(worker, None)
+                    self._hear(worker)
             return self._info
 
     @property
@@ -82,9 +82,15 @@ class WorkerPool:
         Returns:
             What the workers sent back; a `Failure` where one died or was too late.
         """
-        messages = [_pickled(request) for request in requests]
+        messages = [_pickled((seconds, request)) for request in requests]
         with self._lock:
-            return _Round(self, messages, seconds, on_reply).play()
+            if self._playing:
+                raise RuntimeError("a device cannot be asked from within on_result")
+            self._playing = True
+            try:
+                return _Round(self, messages, seconds, on_reply).play()
+            finally:
+                self._playing = False
 
     def close(self) -> None:
         """End all workers; safe to call twice."""
@@ -93,7 +99,7 @@ class WorkerPool:
             workers, self._workers = self._workers, []
             if os.getpid() == self.owner:  # a forked child must not end its parent's workers
                 for worker in workers:
-                    worker.kill()
+                    worker.end()
 
     def _want(self, count: int) -> None:
         self._wanted = max(self._wanted, min(self.size, count))
@@ -102,23 +108,23 @@ class WorkerPool:
     def _fill(self) -> None:
         """Start workers until there are as many as wanted."""
         if self._closed:
-            raise RuntimeError("the device is closed")
+            raise UserError("the device is closed; open another one")
+        if os.getpid() != self.owner:
+            raise UserError("the device was opened in another process; open one in this process")
         while len(self._workers) < self._wanted:
             self._workers.append(WorkerProcess(self._start))
 
-    def _wait(self, at_most: float | None = None) -> list[WorkerProcess]:
+    def _wait(self) -> list[WorkerProcess]:
         """Wait until workers have something to say or are overdue; which ones."""
         now = time.monotonic()
         deadlines = [worker.deadline for worker in self._workers if worker.deadline is not None]
         timeout = max(0.0, min(deadlines) - now) if deadlines else None
-        if at_most is not None:
-            timeout = at_most if timeout is None else min(at_most, timeout)
         ready = set(multiprocessing.connection.wait([worker.connection for worker in self._workers], timeout))
         now = time.monotonic()
         overdue = [w for w in self._workers if w.deadline is not None and w.deadline <= now]
         return [worker for worker in self._workers if worker.connection in ready or worker in overdue]
 
-    def _hear(self, worker: WorkerProcess, overdue_seconds: float | None) -> tuple[int, Any] | None:
+    def _hear(self, worker: WorkerProcess) -> tuple[int, Any] | None:
         """Take in what a worker has to say: a task's number and reply, or nothing of concern.
 
         Raises:
@@ -126,7 +132,8 @@ class WorkerPool:
             RuntimeError: If workers cannot be started.
         """
         if not worker.connection.poll():
-            return self._bury(worker, Failure("timeout", f"no answer within the deadline of {overdue_seconds:g} s"))
+            late = f"no answer within the deadline of {worker.allowed_seconds:g} s"
+            return self._bury(worker, Failure("timeout", late))
         try:
             message = worker.receive()
         except EOFError:
@@ -147,18 +154,17 @@ class WorkerPool:
     def _bury(self, worker: WorkerProcess, failure: Failure | None) -> tuple[int, Any] | None:
         """End a worker that is dead or overdue; its task and what became of it, if it had one."""
         task, started = worker.task, worker.ready
-        self._drop(worker)
-        cause = worker.obituary()
-        if not started:
-            self._failed_starts += 1
-            if self._failed_starts >= FAILED_STARTS:
-                raise RuntimeError(f"workers do not start: {cause}")
+        obituary = self._drop(worker)
+        failure = failure or Failure("crash", obituary)
+        self._failed_starts += not started
+        if self._failed_starts >= FAILED_STARTS:
+            raise RuntimeError(f"worker processes do not start: {failure.message}")
         self._fill()
-        return None if task is None else (task, failure or Failure("crash", cause))
+        return None if task is None else (task, failure)
 
-    def _drop(self, worker: WorkerProcess) -> None:
-        worker.kill()
+    def _drop(self, worker: WorkerProcess) -> str:
         self._workers.remove(worker)
+        return worker.end()
 
 
 class _Round:
@@ -171,6 +177,7 @@ class _Round:
         self.on_reply = on_reply
         self.replies: dict[int, Any] = {}
         self.waiting = deque(range(len(messages)))
+        self.crashed_once: set[int] = set()
 
     def play(self) -> list[Any]:
         """Serve the batch to its end; an exception kills what is still being worked on."""
@@ -195,25 +202,32 @@ class _Round:
     def _collect(self, workers: Sequence[WorkerProcess]) -> None:
         for worker in workers:
             with interrupts_deferred():
-                heard = self.pool._hear(worker, self.seconds)
+                heard = self.pool._hear(worker)
                 if heard is not None:
                     self._report(*heard)
 
     def _report(self, task: int, reply: Any) -> None:
+        if isinstance(reply, Failure) and reply.error == "crash" and task not in self.crashed_once:
+            # An earlier task may have broken the worker's memory: only two crashes are this one's own.
+            self.crashed_once.add(task)
+            self.waiting.appendleft(task)
+            return
         self.replies[task] = reply
         if self.on_reply is not None:
             self.on_reply(task, reply)
 
     def _abandon(self, report: bool) -> None:
         """Report what is finished already, then end the workers that are still busy."""
-        for worker in [w for w in self.pool._workers if w.task is not None]:
-            if report and worker.connection.poll():
-                self._collect([worker])
-            if worker.task is not None:
-                self.pool._drop(worker)
+        busy = [worker for worker in self.pool._workers if worker.task is not None]
+        try:
+            self._collect([worker for worker in busy if report and worker.connection.poll()])
+        finally:
+            for worker in busy:
+                if worker.task is not None and worker in self.pool._workers:
+                    self.pool._drop(worker)
 
 
-def _pickled(request: Request) -> bytes:
+def _pickled(request: tuple[float, Request]) -> bytes:
     try:
         return pickle.dumps(request)
     except (pickle.PicklingError, AttributeError, TypeError) as error:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -55,11 +56,11 @@ class WorkerProcess:
         self.connection = Connection(ours.detach())
         self.ready = False
         self.task: int | None = None
-        self.deadline: float | None = time.monotonic() + START_SECONDS
+        self.deadline: float | None = None
+        self.allowed_seconds = 0.0
         self.tasks_done = 0
         self._memory_at_start = 0
-        with contextlib.suppress(ConnectionError):  # if it is dead already, reading from it will tell
-            self.connection.send_bytes(pickle.dumps(start))
+        self._send(pickle.dumps(start), START_SECONDS)
 
     @property
     def idle(self) -> bool:
@@ -78,7 +79,11 @@ class WorkerProcess:
 
     def submit(self, task: int, message: bytes, seconds: float) -> None:
         """Give it a task, to be answered within so many seconds."""
-        self.task, self.deadline = task, time.monotonic() + seconds
+        self.task = task
+        self._send(message, seconds)
+
+    def _send(self, message: bytes, seconds: float) -> None:
+        self.deadline, self.allowed_seconds = time.monotonic() + seconds, seconds
         with contextlib.suppress(ConnectionError):  # if it is dead, reading from it will tell
             self.connection.send_bytes(message)
 
@@ -110,33 +115,26 @@ class WorkerProcess:
         except psutil.Error:
             return 0
 
-    def kill(self) -> None:
-        """End it and whatever it started, now; safe to call twice."""
+    def end(self) -> str:
+        """End it and whatever it started, now; how it ended, in a sentence, if it was dead already."""
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
-        self.connection.close()
-
-    def obituary(self) -> str:
-        """How the process ended, in a sentence; call `kill` first."""
-        code = self._process.returncode
+        code = self._process.wait()
         last = self._last_words()
+        self.connection.close()
         self._log.close()
-        cause = f"ended with exit code {code}"
-        if code < 0:
-            cause = f"was killed by {signal.Signals(-code).name}"
+        cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         if -code == signal.SIGKILL or "out of memory" in last.lower() or "bad_alloc" in last:
             cause += ", probably out of memory"
         return f"the worker process {cause}" + (f" ({last})" if last else "")
 
     def _last_words(self) -> str:
-        """The first line of the fault report, or else the last line that it wrote."""
+        """The last line it wrote that speaks of an error; empty if there is none."""
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), 8192, max(0, size - 8192)).decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        fatal = [line for line in lines if "Fatal" in line or "error" in line.lower() or "bad_alloc" in line]
-        return (fatal or lines or [""])[-1][:300]
+        telling = [line.strip() for line in text.splitlines() if re.search(r"error|bad_alloc|timeout!", line, re.I)]
+        return telling[-1][:300] if telling else ""
 
 
 def environment(threads: int) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ import logging
 import pickle
 import sys
 import warnings
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -19,8 +20,8 @@ from wpk_envs.core import DeviceInfo
 from wpk_envs.devices.messages import Failure, FindCeilings, Hello, MeasureCandidate, RaceBaselines, Refusal, Start
 from wpk_envs.errors import UserError
 
-ORPHAN_SECONDS = 300
-"""A request that runs for so long has lost the device that would have ended it: the worker ends itself."""
+GRACE_SECONDS = 5.0
+"""A request that runs for longer than its deadline and this has lost the device that would have ended it."""
 
 
 def main(descriptor: int) -> None:
@@ -42,11 +43,7 @@ def main(descriptor: int) -> None:
             return
         _send(connection, Hello(server.info))
         while True:
-            message = connection.recv_bytes()
-            faulthandler.dump_traceback_later(ORPHAN_SECONDS, exit=True)
-            reply = server.answer(message)
-            faulthandler.cancel_dump_traceback_later()
-            _send(connection, reply)
+            _send(connection, server.answer(connection.recv_bytes()))
 
 
 class Server:
@@ -71,11 +68,11 @@ class Server:
     def answer(self, message: bytes) -> Any:
         """The reply to a pickled request; every exception becomes a message."""
         try:
-            request = pickle.loads(message)
+            seconds, request = pickle.loads(message)
         except Exception as error:
             return Failure("compile", f"the worker cannot load the candidate: {type(error).__name__}: {error}")
         try:
-            with self._inference_mode():
+            with self._inference_mode(), _ends_itself_after(seconds + GRACE_SECONDS):
                 return self._serve(request)
         except UserError as error:
             return Refusal(str(error))
@@ -108,6 +105,16 @@ def limit_memory(extra_bytes: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = now + extra_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
+
+
+@contextlib.contextmanager
+def _ends_itself_after(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer, even if it never returns to Python."""
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _send(connection: Connection, message: Any) -> None:
