@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d
 from wpk_envs.vendors.epilogue import Epilogue
 from wpk_envs.vendors.onednn_gemm import MatrixProduct, matrix_offers
 from wpk_envs.vendors.path import VendorPath
+from wpk_envs.vendors.torchscript import frozen
 
 NATIVE: Any = torch._C._nn
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -160,11 +161,8 @@ class ConvCase:
     def jit(self) -> Callable[[], Tensor]:
         """TorchScript, frozen and optimised for inference."""
         with torch.inference_mode(False), torch.no_grad():
-            module = _ConvModule(self).eval()
             inputs = tuple(t.clone() for t in (self.x, self.epilogue.residual) if t is not None)
-            compiled = torch.jit.optimize_for_inference(torch.jit.trace(module, inputs, check_trace=False))
-            for _ in range(3):
-                compiled(*inputs)
+            compiled = frozen(_ConvModule(self), *inputs)
         return lambda: compiled(*inputs)
 
 

@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 
 from wpk_envs.vendors.epilogue import Epilogue
 from wpk_envs.vendors.path import VendorPath
+from wpk_envs.vendors.torchscript import frozen
 
 Build = Callable[[], Callable[[], Tensor]]
 """Packs what can be packed and returns the call to be timed."""
@@ -122,14 +123,12 @@ class MatrixProduct:
         if self.gather is not None:
             raise NotImplementedError("gathered rows are not traced")
         with torch.inference_mode(False), torch.no_grad():
-            module = torch.nn.Linear(self.b.shape[0], self.b.shape[1], bias=self.bias is not None).eval()
+            module = torch.nn.Linear(self.b.shape[0], self.b.shape[1], bias=self.bias is not None)
             module.weight.copy_(self.b.t())
             if self.bias is not None:
                 module.bias.copy_(self.bias)
             a = self.a.clone()
-            compiled = torch.jit.optimize_for_inference(torch.jit.trace(module, a, check_trace=False))
-            for _ in range(3):
-                compiled(a)
+            compiled = frozen(module, a)
         finish = self.epilogue.finish
         return lambda: finish(compiled(a))
 
