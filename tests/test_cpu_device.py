@@ -26,6 +26,7 @@ from wpk_envs.devices.cpu import CpuDevice
 from wpk_envs.devices.host import available_cores
 from wpk_envs.devices.process import BOOTSTRAP
 from wpk_envs.errors import UserError
+from wpk_envs.operators import Gemm
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,7 +77,7 @@ class TestBaseline:
     def test_a_dropped_path_is_a_warning(self, device: CpuDevice, monkeypatch, caplog):
         sentence = "vendor path 'x' is wrong by 1.0e+00 of the largest magnitude"
         found = Baseline("torch mm", 1.0, "torch mm", 1.0, {"torch mm": 1.0}, {"x": sentence})
-        monkeypatch.setattr(device, "_ask", lambda request: found)
+        monkeypatch.setattr(device, "_ask", lambda request, what: found)
         with caplog.at_level(logging.WARNING):
             device.baseline(dataclasses.replace(templates.OPERATOR, m=33))
         assert sentence in caplog.text
@@ -174,6 +175,7 @@ class TestBadInput:
             ({"workers": 0}, "device.workers must be a whole number from 1"),
             ({"workers": 10_000}, "device.workers must be a whole number from 1"),
             ({"deadline": 0}, "device.deadline must be greater than 0"),
+            ({"memory_gib": -1}, "device.memory_gib must be greater than 0"),
             ({"name": "cpuu"}, "did you mean cpu"),
             ({"name": "cuda"}, "not available yet"),
         ],
@@ -186,6 +188,10 @@ class TestBadInput:
         for name in DEVICES:
             with open_device(name, workers=1) as opened:
                 assert isinstance(opened, CpuDevice)
+
+    def test_an_operator_too_large_for_the_device_is_a_sentence(self, device: CpuDevice):
+        with pytest.raises(UserError, match=r"baseline of gemm .* out of memory .* smaller operator"):
+            device.measure([templates.candidate(operator=Gemm(m=16384, n=8192, k=4))])
 
     def test_a_template_that_workers_cannot_import_is_refused(self, device: CpuDevice, monkeypatch):
         class Local(templates.PlainGemm):

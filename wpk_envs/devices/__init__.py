@@ -12,7 +12,11 @@ __all__ = ["DEVICES", "open_device"]
 
 
 def open_device(
-    name: str = "auto", threads: int = 1, workers: int | None = None, deadline: float | None = None
+    name: str = "auto",
+    threads: int = 1,
+    workers: int | None = None,
+    deadline: float | None = None,
+    memory_gib: float | None = None,
 ) -> Device:
     """Open a device by name; its worker processes start in the background.
 
@@ -21,6 +25,7 @@ def open_device(
         threads: Threads of one kernel (CPU).
         workers: Candidates measured at the same time; as many as the cores allow if none.
         deadline: Seconds that one candidate may take; the device's own default if none.
+        memory_gib: Memory that one candidate may take; the device's own default if none.
 
     Raises:
         UserError: For an unknown device, or settings that this host cannot have.
@@ -29,6 +34,7 @@ def open_device(
         raise UserError(f"device '{name}' is not available yet, only the CPU is: use device=cpu or device=auto")
     if name not in DEVICES:
         raise unknown("device", name, DEVICES)
-    from wpk_envs.devices.cpu import DEADLINE_SECONDS, CpuDevice
+    from wpk_envs.devices.cpu import CpuDevice
 
-    return CpuDevice(threads, workers, DEADLINE_SECONDS if deadline is None else deadline)
+    given = {"deadline": deadline, "memory_gib": memory_gib}
+    return CpuDevice(threads, workers, **{key: value for key, value in given.items() if value is not None})

@@ -20,7 +20,8 @@ READ_BYTES = 16 << 10
 READERS = 8
 """Independent accumulators of the reading kernel."""
 
-RUNS = 15
+MEASURING_SECONDS = 0.05
+"""Each ceiling is the fastest of the short runs that fit into this time."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class Ceilings:
 
 
 def measure_ceilings(info: DeviceInfo) -> Ceilings:
-    """Measure the ceilings of this host in about 100 ms (imports TVM).
+    """Measure the ceilings of this host in about 100 ms, and compile for as long (imports TVM).
 
-    One thread is timed by its own CPU time, more by the wall clock; the fastest of a few runs counts.
+    One thread is timed by its own CPU time, more by the wall clock; the fastest of many short runs counts.
     """
     clock = time.thread_time if info.threads == 1 else time.perf_counter
     lanes, registers, threads = info.limits["vector_lanes"], info.limits["vector_registers"], info.threads
@@ -68,7 +69,7 @@ def measure_ceilings(info: DeviceInfo) -> Ceilings:
 
 
 def _seconds(module: Any, shapes: list[tuple[int, ...]], info: DeviceInfo, clock: Callable[[], float]) -> float:
-    """Fastest of a few runs of a module on buffers of these shapes."""
+    """Fastest of many runs of a module on buffers of these shapes."""
     from wpk_envs import tvm_adapter
 
     function = tvm_adapter.compile_cpu(module, info.target)
@@ -79,7 +80,10 @@ def _seconds(module: Any, shapes: list[tuple[int, ...]], info: DeviceInfo, clock
         function(*tensors)
         return clock() - started
 
-    return min(once() for _ in range(RUNS))
+    end, fastest = time.perf_counter() + MEASURING_SECONDS, once()
+    while time.perf_counter() < end:
+        fastest = min(fastest, once())
+    return fastest
 
 
 def _multiply_adds(lanes: int, accumulators: int, steps: int, threads: int) -> Any:

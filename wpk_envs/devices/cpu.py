@@ -14,6 +14,7 @@ import psutil
 from wpk_envs.core import Candidate, Device, DeviceInfo, Measurement, Operator
 from wpk_envs.devices.baseline import Baseline
 from wpk_envs.devices.ceilings import Ceilings
+from wpk_envs.devices.failures import NO_MEMORY
 from wpk_envs.devices.host import available_cores, check_threads
 from wpk_envs.devices.messages import Failure, FindCeilings, MeasureCandidate, RaceBaselines, Refusal, Start
 from wpk_envs.devices.pool import WorkerPool
@@ -105,11 +106,11 @@ class CpuDevice(Device):
         """The vendor's best path for an operator, raced once per process.
 
         Raises:
-            UserError: If the vendor's library has no path for it.
+            UserError: If the vendor's library has no path for it, or it is too large for this device.
         """
         known = self._shared.baselines
         if operator not in known:
-            baseline = self._ask(RaceBaselines(operator))
+            baseline = self._ask(RaceBaselines(operator), f"the baseline of {operator.label}")
             for warning in baseline.dropped.values():
                 logger.warning("%s: %s", operator.label, warning)
             known[operator] = baseline
@@ -118,7 +119,7 @@ class CpuDevice(Device):
     def ceilings(self) -> Ceilings:
         """Peak arithmetic and cache bandwidth of one kernel's threads, measured once per process."""
         if self._shared.ceilings is None:
-            self._shared.ceilings = self._ask(FindCeilings())
+            self._shared.ceilings = self._ask(FindCeilings(), "the peak")
         return self._shared.ceilings
 
     def peak_gflops(self) -> float:
@@ -140,12 +141,15 @@ class CpuDevice(Device):
         """Give the workers up; the last device that shares them ends them."""
         self._release()
 
-    def _ask(self, request: RaceBaselines | FindCeilings) -> Any:
+    def _ask(self, request: RaceBaselines | FindCeilings, what: str) -> Any:
         (reply,) = self._shared.pool.run([request], RACE_SECONDS)
         if isinstance(reply, Refusal):
             raise UserError(reply.message)
         if isinstance(reply, Failure):
-            raise RuntimeError(f"{type(request).__name__} failed: {reply.message}")
+            sentence = f"{what} cannot be measured: {reply.message}"
+            if reply.error == "timeout" or NO_MEMORY in reply.message:
+                raise UserError(f"{sentence}; choose a smaller operator, or raise device.memory_gib")
+            raise RuntimeError(sentence)
         return reply
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from wpk_envs.core import Candidate, DeviceInfo, ErrorKind, Kernel, Measurement, Operator
+from wpk_envs.core import Candidate, DeviceInfo, Kernel, Measurement, Operator
 from wpk_envs.devices.baseline import relative_error
-from wpk_envs.devices.messages import MeasureCandidate
+from wpk_envs.devices.failures import failure
+from wpk_envs.devices.messages import Failure, MeasureCandidate
 from wpk_envs.devices.timing import time_pair
 
 REDRAW_EVERY = 8
@@ -21,15 +22,13 @@ REDRAW_EVERY = 8
 REMEMBERED = 4
 """Operators whose inputs and bound baselines a worker keeps."""
 
-OUT_OF_MEMORY = ("out of memory", "bad_alloc", "can't allocate memory", "cannot allocate memory", "failed to allocate")
-
 
 class CandidateError(Exception):
-    """A candidate that failed, with its kind and a sentence."""
+    """A candidate that failed, how, and by how much its result was wrong if it gave one."""
 
-    def __init__(self, kind: ErrorKind, message: str, max_error: float | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
+    def __init__(self, failure: Failure, max_error: float | None = None) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
         self.max_error = max_error
 
 
@@ -58,8 +57,8 @@ class Workbench:
             ended = time.perf_counter()
             build_seconds = (built if built > started else ended) - started
             return Measurement(
-                error=error.kind,
-                message=str(error),
+                error=error.failure.error,
+                message=error.failure.message,
                 max_error=error.max_error,
                 build_seconds=build_seconds,
                 measure_seconds=ended - started - build_seconds,
@@ -81,7 +80,7 @@ class Workbench:
             kernel = candidate.template.kernel(candidate.operator, candidate.config, self.info)
             return kernel, tvm_adapter.compile_cpu(kernel.module, self.info.target)
         except Exception as error:
-            raise _typed(error, "compile") from error
+            raise CandidateError(failure(error, "compile")) from error
 
     def _check(
         self, candidate: Candidate, kernel: Kernel, function: Callable[..., Any]
@@ -98,10 +97,11 @@ class Workbench:
             call()
             got = output.pack(result.numpy())
         except Exception as error:
-            raise _typed(error, "crash") from error
+            raise CandidateError(failure(error, "crash")) from error
         error_size = relative_error(got, reference)
         if not error_size <= candidate.template.tolerance:
-            raise CandidateError("wrong_result", _wrong(got, reference, candidate.template.tolerance), error_size)
+            wrong = _wrong(got, reference, candidate.template.tolerance)
+            raise CandidateError(Failure("wrong_result", wrong), error_size)
         return call, error_size
 
     def _time(
@@ -111,10 +111,10 @@ class Workbench:
         try:
             samples, beside = time_pair(call, baseline, self.info.threads, request.repeats)
         except Exception as error:
-            raise _typed(error, "crash") from error
+            raise CandidateError(failure(error, "crash")) from error
         objection = request.ceilings.objection(request.candidate, statistics.median(samples))
         if objection:
-            raise CandidateError("wrong_result", objection, max_error)
+            raise CandidateError(Failure("wrong_result", objection), max_error)
         return samples, beside
 
     def _example(self, operator: Operator) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
@@ -153,18 +153,3 @@ def _wrong(got: np.ndarray, reference: np.ndarray, tolerance: float) -> str:
         return f"{holes} of {got.size} output elements were never written or are not finite"
     error = relative_error(got, reference)
     return f"the output is wrong by {error:.1e} of the largest magnitude (accepted: {tolerance:.0e})"
-
-
-def _typed(error: Exception, kind: ErrorKind) -> CandidateError:
-    """An exception as a typed error; a lack of memory is always a crash."""
-    text = _gist(error)
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
-        return CandidateError("crash", f"it ran out of memory ({text})")
-    return CandidateError(kind, text)
-
-
-def _gist(error: Exception) -> str:
-    """The telling line of an exception; TVM's have many."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = next((line for line in lines if line.startswith("Error message:")), lines[0] if lines else "no message")
-    return f"{type(error).__name__}: {telling}"[:500]

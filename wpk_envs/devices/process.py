@@ -25,8 +25,6 @@ BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from wpk_e
 BOOTSTRAP += "worker.main(int(sys.argv[2]))"
 """Takes over the parent's search path before anything is imported (``-m`` would put the current folder first)."""
 
-KEPT_HEAP_BYTES = 1 << 28
-
 START_SECONDS = 180.0
 """A worker imports TVM and torch; on a busy machine that takes its time."""
 
@@ -41,7 +39,7 @@ class WorkerProcess:
     def __init__(self, start: Start) -> None:
         ours, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
-        search_path = [entry or os.getcwd() for entry in sys.path]
+        search_path = [str(entry) or os.getcwd() for entry in sys.path]
         command = [sys.executable, "-c", BOOTSTRAP, json.dumps(search_path), str(theirs.fileno())]
         self._process = subprocess.Popen(
             command,
@@ -145,8 +143,4 @@ def environment(threads: int) -> Mapping[str, str]:
         "MKL_NUM_THREADS": count,
         "TVM_NUM_THREADS": count,
         "TVM_BIND_THREADS": "0",  # or several workers' threads would sit on the same first cores
-        # The C library keeps freed memory: a library call that allocates its output then pays no page faults.
-        "MALLOC_MMAP_THRESHOLD_": str(KEPT_HEAP_BYTES),
-        "MALLOC_TRIM_THRESHOLD_": str(KEPT_HEAP_BYTES),
-        "MALLOC_TOP_PAD_": "0",
     }

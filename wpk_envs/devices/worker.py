@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from wpk_envs.core import DeviceInfo
+from wpk_envs.devices.failures import failure, gist
 from wpk_envs.devices.messages import Failure, FindCeilings, Hello, MeasureCandidate, RaceBaselines, Refusal, Start
 from wpk_envs.errors import UserError
 
@@ -70,14 +71,14 @@ class Server:
         try:
             seconds, request = pickle.loads(message)
         except Exception as error:
-            return Failure("compile", f"the worker cannot load the candidate: {type(error).__name__}: {error}")
+            return Failure("compile", f"the worker cannot load the candidate: {gist(error)}")
         try:
             with self._inference_mode(), _ends_itself_after(seconds + GRACE_SECONDS):
                 return self._serve(request)
         except UserError as error:
             return Refusal(str(error))
         except Exception as error:
-            return Failure("crash", f"{type(error).__name__}: {error}"[:500])
+            return failure(error, "crash")
 
     def _serve(self, request: Any) -> Any:
         if isinstance(request, MeasureCandidate):
