@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from wpk_envs.core import Device
 from wpk_envs.errors import UserError, unknown
 
@@ -36,5 +38,5 @@ def open_device(
         raise unknown("device", name, DEVICES)
     from wpk_envs.devices.cpu import CpuDevice
 
-    given = {"deadline": deadline, "memory_gib": memory_gib}
+    given: dict[str, Any] = {"deadline": deadline, "memory_gib": memory_gib}
     return CpuDevice(threads, workers, **{key: value for key, value in given.items() if value is not None})

@@ -41,6 +41,7 @@ class CpuDevice(Device):
         workers: Candidates measured at the same time; floor(cores / threads) if none, which is also the most.
         deadline: Seconds that one candidate may take from build to last sample.
         memory_gib: Memory that a candidate may take on top of what a worker needs anyway.
+        shared: Whether to share workers; otherwise this device starts its own, as they are needed.
 
     Raises:
         UserError: For settings that this host cannot have.
@@ -52,6 +53,7 @@ class CpuDevice(Device):
         workers: int | None = None,
         deadline: float = DEADLINE_SECONDS,
         memory_gib: float = MEMORY_GIB,
+        shared: bool = True,
     ) -> None:
         cores = available_cores()
         check_threads(threads, cores)
@@ -64,7 +66,9 @@ class CpuDevice(Device):
         self.threads = threads
         self.workers = workers or most
         self.deadline = deadline
-        self._shared = _Shared.of((threads, self.workers, _memory_allowance(memory_gib, self.workers)))
+        self.memory_gib = memory_gib
+        settings = (threads, self.workers, _memory_allowance(memory_gib, self.workers))
+        self._shared = _Shared.of(settings) if shared else _Shared(settings)
         self._release = weakref.finalize(self, self._shared.release)
 
     @property
@@ -128,13 +132,9 @@ class CpuDevice(Device):
 
     def fresh(self) -> CpuDevice:
         """A device of the same settings with processes of its own, which start when they are needed."""
-        fresh = CpuDevice.__new__(CpuDevice)
-        fresh.threads, fresh.workers, fresh.deadline = self.threads, self.workers, self.deadline
-        fresh._shared = _Shared(self._shared.settings)
-        fresh._shared.users = 1
+        fresh = CpuDevice(self.threads, self.workers, self.deadline, self.memory_gib, shared=False)
         fresh._shared.baselines.update(self._shared.baselines)
         fresh._shared.ceilings = self._shared.ceilings
-        fresh._release = weakref.finalize(fresh, fresh._shared.release)
         return fresh
 
     def close(self) -> None:
@@ -163,7 +163,7 @@ class _Shared:
         threads, workers, memory = settings
         self.settings = settings
         self.pool = WorkerPool(workers, Start(threads, memory))
-        self.users = 0
+        self.users = 1
         self.baselines: dict[Operator, Baseline] = {}
         self.ceilings: Ceilings | None = None
 
@@ -172,10 +172,11 @@ class _Shared:
         """The one for these settings, its workers starting; counts another user."""
         with cls._lock:
             key = (os.getpid(), settings)
-            if key not in cls._all:
+            if key in cls._all:
+                cls._all[key].users += 1
+            else:
                 cls._all[key] = cls(settings)
                 cls._all[key].pool.warm_up()
-            cls._all[key].users += 1
             return cls._all[key]
 
     def release(self) -> None:
