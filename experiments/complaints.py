@@ -23,7 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from wpk_envs.errors import UserError
 
-_KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a text"}
+_KINDS = {
+    "converted to Integer": "a whole number",
+    "converted to Float": "a number",
+    "not a valid bool": "true or false",
+}
+"""What a value should have been, by what OmegaConf says of it."""
 
 
 @contextlib.contextmanager
@@ -175,7 +180,7 @@ def _not_among(parent: DictConfig, key: str, path: str) -> str:
 def _bad_value(key: str, value: str, error: ConfigCompositionException) -> str:
     reason = one_line(error.__cause__ or error)
     for kind, words in _KINDS.items():
-        if f"converted to {kind}" in reason:
+        if kind in reason:
             return f"{key} must be {words}, not '{value}'"
     if "is not a ListConfig" in reason:
         return f"{key} must be a list, such as {key}=[{value}]"

@@ -95,6 +95,9 @@ class BenchConfig(ProgramConfig):
 @functools.cache
 def register() -> None:
     """Put every schema and group option into Hydra's store, once."""
+    # Hydra copies the whole store at every composition, though it also copies each node that it loads: the
+    # first is what composing would spend its time on.
+    ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(name="bench_schema", node=BenchConfig)

@@ -143,6 +143,9 @@ class _Jobs:
 
     def failed(self, error: Exception) -> None:
         """Say what went wrong, and remember the exit code; a defect weighs more than a user's error."""
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would complain again
+            error = UserError("nobody reads the output any more, so the program stopped; write it to a file instead")
         if isinstance(error, OSError):
             error = disk_error(error) or error
         if isinstance(error, OmegaConfBaseException):
