@@ -145,8 +145,10 @@ class TestSharing:
 class TestWorkers:
     def test_an_idle_worker_that_dies_is_replaced(self, device: CpuDevice):
         device.measure([templates.candidate()])
-        for pid in device._shared.pool.pids:
-            os.kill(pid, signal.SIGKILL)
+        workers = [psutil.Process(pid) for pid in device._shared.pool.pids]
+        for worker in workers:
+            worker.kill()
+        _wait_until(lambda: all(worker.status() == psutil.STATUS_ZOMBIE for worker in workers))
         assert device.measure([templates.candidate()])[0].error is None
 
     def test_workers_are_recycled(self, device: CpuDevice, monkeypatch):

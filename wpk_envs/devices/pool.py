@@ -194,8 +194,11 @@ class _Round:
         return [self.replies[position] for position in range(len(self.messages))]
 
     def _assign(self) -> None:
-        for worker in self.pool._workers:
-            if worker.idle and self.waiting:
+        idle = [worker for worker in self.pool._workers if worker.idle]
+        for worker in idle:
+            if worker.connection.poll():  # unasked, it has nothing to say: it is dead
+                self.pool._hear(worker)
+            elif self.waiting:
                 task = self.waiting.popleft()
                 worker.submit(task, self.messages[task], self.seconds)
 
