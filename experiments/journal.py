@@ -6,7 +6,9 @@ The first line says what the trials belong to. A line that a killed process left
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,9 @@ class Journal:
         self.earlier = [_to_trial(json.loads(line)) for line in lines[1:]]
         self._written = {trial.vector for trial in self.earlier}
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
-        self._file.truncate(sum(len(line) for line in lines))
+        self._file = path.open("ab", buffering=0)
+        self._size = sum(len(line) for line in lines)
+        self._file.truncate(self._size)
         if not lines:
             self._append(header)
 
@@ -61,8 +64,15 @@ class Journal:
             self._append(to_dict(trial))
 
     def _append(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
-        self._file.flush()
+        """Write a line whole, or on a full disk not at all."""
+        content = (json.dumps(line, separators=(",", ":")) + "\n").encode()
+        try:
+            if self._file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._file.truncate(self._size)
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+        self._size += len(content)
 
     def close(self) -> None:
         """Close the file."""
