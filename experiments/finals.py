@@ -38,9 +38,9 @@ def remeasure(problem: TuningProblem) -> Final | None:
     device = problem.device.fresh()
     try:
         candidates = [problem.space.candidate(trial.vector) for trial in finalists]
-        again = device.measure(candidates)
+        again = device.measure(candidates, lambda place, answer: problem.record(candidates[place], answer))
         order = sorted(range(len(finalists)), key=lambda place: -again[place].reward)
-        return next(filter(None, (_final(device, finalists[p], candidates[p], again[p]) for p in order)), None)
+        return next(filter(None, (_final(problem, device, finalists[p], again[p]) for p in order)), None)
     finally:
         if device is not problem.device:
             device.close()
@@ -59,10 +59,12 @@ def _best(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(good, key=lambda trial: -trial.measurement.reward)[:FINALISTS]
 
 
-def _final(device: Device, trial: Trial, candidate: Candidate, again: Measurement) -> Final | None:
+def _final(problem: TuningProblem, device: Device, trial: Trial, again: Measurement) -> Final | None:
     if again.error is not None:
         return None
+    candidate = problem.space.candidate(trial.vector)
     measurement = device.measure([candidate], repeats=FINAL_REPEATS)[0]
+    problem.record(candidate, measurement)
     return None if measurement.error is not None else Final(trial, candidate, measurement)
 
 

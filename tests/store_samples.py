@@ -16,7 +16,7 @@ DEVICE = DeviceInfo(
     kind="cpu",
     name="Test CPU",
     target={"kind": "llvm", "mcpu": "native"},
-    limits={"vector_lanes": 16, "cores": 2},
+    limits={"vector_lanes": 16},
     versions={"tvm": "0.27"},
 )
 

@@ -35,7 +35,6 @@ INFO = DeviceInfo(
         "l1_bytes": 48 << 10,
         "l2_bytes": 2 << 20,
         "l3_bytes": 32 << 20,
-        "cores": 2,
     },
     versions={"synthetic": "1"},
 )

@@ -129,7 +129,7 @@ class DeviceInfo:
         name: The model, as the vendor prints it.
         target: TVM target as plain data.
         limits: Sizes that constraints read. On a CPU: ``vector_lanes`` (float32), ``vector_registers``,
-            ``l1_bytes``, ``l2_bytes``, ``l3_bytes`` (data caches seen by one core), ``cores``.
+            ``l1_bytes``, ``l2_bytes``, ``l3_bytes`` (data caches seen by one core).
         threads: Threads that one kernel uses.
         versions: TVM, vendor library and driver versions; part of the fingerprint.
     """

@@ -201,12 +201,16 @@ class TuningProblem:
 
         def keep(position: int, measurement: Measurement) -> None:
             vector, candidate = missing[position]
-            if self._store is not None:
-                self._store.put(candidate, self.device.info, measurement)
+            self.record(candidate, measurement)
             self._add(vector, candidate, measurement, reused=False)
 
         if missing:
             self.device.measure([candidate for _, candidate in missing], on_result=keep)
+
+    def record(self, candidate: Candidate, measurement: Measurement) -> None:
+        """Keep a measurement in the store; for those that are no trial too, such as final ones."""
+        if self._store is not None:
+            self._store.put(candidate, self.device.info, measurement)
 
     def _charge(self, measurement: Measurement) -> None:
         spent = measurement.build_seconds + measurement.measure_seconds

@@ -56,7 +56,7 @@ class CpuDevice(Device):
         shared: bool = True,
     ) -> None:
         cores = available_cores()
-        check_threads(threads, cores)
+        check_threads(threads)
         most = cores // threads
         if workers is not None and not (isinstance(workers, int) and 1 <= workers <= most):
             raise UserError(f"device.workers must be a whole number from 1 to {most} (cores / threads), not {workers}")

@@ -34,23 +34,22 @@ def cpu_info(threads: int = 1) -> DeviceInfo:
     Raises:
         UserError: If there are fewer cores than threads, or TVM has no compiler target for the host.
     """
-    cores = available_cores()
-    check_threads(threads, cores)
+    check_threads(threads)
     architecture, flags = platform.machine().lower(), cpu_flags()
     lanes, registers = vector_unit(architecture, flags)
     return DeviceInfo(
         kind="cpu",
         name=model_name(),
         target=llvm_target(architecture, flags),
-        limits={"vector_lanes": lanes, "vector_registers": registers, **cache_bytes(), "cores": cores},
+        limits={"vector_lanes": lanes, "vector_registers": registers, **cache_bytes()},
         threads=threads,
         versions=versions(),
     )
 
 
-def check_threads(threads: int, cores: int | None = None) -> None:
+def check_threads(threads: int) -> None:
     """Raise `UserError` unless a kernel can have that many threads here."""
-    cores = cores or available_cores()
+    cores = available_cores()
     if not isinstance(threads, int) or not 1 <= threads <= cores:
         raise UserError(f"device.threads must be a whole number from 1 to {cores} (this host's cores), not {threads}")
 
