@@ -18,7 +18,10 @@ from experiments.journal import to_dict
 from wpk_envs.tuning import Trial
 
 CLOSE_SECONDS = 60.0
-"""How long the end of a run waits for W&B."""
+"""How long the end of a run waits for W&B's thread."""
+
+UPLOAD_SECONDS = 45.0
+"""How long W&B may go on uploading before it gives up; what is missing stays in the run's folder."""
 
 Send = Callable[[Any], None]
 
@@ -106,8 +109,10 @@ class WandbLogger:
 def _open(tracked: Tracked, folder: Path) -> Any:
     import wandb
 
+    wanted = {"finish_timeout": UPLOAD_SECONDS, "finish_timeout_raises": True}  # not in every version
+    limits: dict[str, Any] = {key: value for key, value in wanted.items() if key in wandb.Settings.model_fields}
     settings = wandb.Settings(
-        console="off", silent=True, x_disable_stats=True, disable_code=True, disable_git=True, init_timeout=30
+        console="off", silent=True, x_disable_stats=True, disable_code=True, disable_git=True, init_timeout=30, **limits
     )
     wandb.setup(settings)  # silent from the first line on
     if tracked.mode == "online" and not wandb.api.api_key:

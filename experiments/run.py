@@ -61,17 +61,18 @@ def _tune(place: Workplace, folder: Path) -> Outcome:
 def _tune_suite(place: Workplace, folder: Path) -> Outcome:
     """Tune every member of a suite, each in a subfolder of its own."""
     suite = operators.suites()[place.settings.op.partition("/")[0]]
-    entries = []
+    entries, failures = [], []
     interrupted = False
     for member, (name, operator) in zip(suite.members, place.settings.operators.items()):
         subfolder = folder / str(member.number)
         outcome = tune(place, name, operator, subfolder)
         write_json(subfolder / "summary.json", outcome.summary)
         entries.append({**outcome.summary, "count": member.count})
+        failures += [outcome.failure] * bool(outcome.failure)
         interrupted = outcome.interrupted
         if interrupted:
             break
-    return Outcome(summary.suite_figures(place.settings.op, entries), interrupted)
+    return Outcome(summary.suite_figures(place.settings.op, entries), interrupted, "; ".join(failures))
 
 
 def main() -> None:

@@ -179,7 +179,7 @@ class TestFolder:
 
     def test_store_and_log(self, finished):
         with Store(finished / "records.sqlite") as store:
-            assert len(list(store.records())) == 12
+            assert len(list(store.records())) == 12 + 3 + 1, "trials, finalists, winner"
         assert "12" in (finished / "run" / "run.log").read_text()
         assert not list(finished.rglob(".*.json.*")), "a temporary file was left behind"
 
@@ -354,6 +354,31 @@ class TestMany:
             assert len(trials_of(place / "run" / str(member.number))) == 3
             product *= entry["speedup"]
         assert summary["geomean_speedup"] == pytest.approx(product ** (1 / len(members)))
+
+    def test_a_network_goes_on_after_an_interrupt(self, synthetic, place):
+        settings = ("op=bert_base/all", "algo=random", "budget.trials=4", "logger=none", "store.reuse=false")
+        device = synthetic(InterruptedDevice(after=4 + 3 + 1 + 2))
+        device.error_rate = 0.0
+        assert start(*settings, "hydra.run.dir=run") == INTERRUPTED
+        summary = summary_of(place / "run")
+        assert [entry["trials"] for entry in summary["operators"]] == [4, 2]
+        assert summary["stop_reason"] == "interrupted"
+
+        device = synthetic(SyntheticDevice())
+        assert start("resume=run") == 0
+        assert [entry["trials"] for entry in summary_of(place / "run")["operators"]] == [4] * 7
+        first, second = (operators.get(f"bert_base/{number}") for number in (1, 2))
+        counts = [len(batch) for batch in device.batches if batch[0].operator == first]
+        assert counts == [3, 1], "of the finished operator only the finals are measured again"
+        counts = [len(batch) for batch in device.batches if batch[0].operator == second]
+        assert counts == [2, 3, 1], "of the interrupted one what was missing too"
+
+    def test_a_member_without_a_result(self, synthetic, place, capsys):
+        synthetic(SyntheticDevice(error_rate=1.1))
+        settings = ("op=bert_base/all", "algo=random", "budget.trials=2", "logger=none", "hydra.run.dir=run")
+        assert start(*settings) == USER_ERROR
+        assert _sentence(capsys).count("gave a working schedule") == 7
+        assert summary_of(place / "run")["geomean_speedup"] is None
 
     def test_a_multirun(self, synthetic, place):
         arguments = ["-m", "algo=ga,random", "seed=1,2", "budget.trials=4", "logger=none", "out=out/copy.json"]
