@@ -37,8 +37,7 @@ class DepthwiseConv(Template):
         """Register tile, padding waste, unrolled body."""
         assert isinstance(operator, Conv2d)
         op = operator
-        kernel_h, kernel_w = op.kernel
-        steps = {"none": 1, "width": kernel_w, "all": kernel_h * kernel_w}
+        steps = rules.kernel_steps(op)
         most = rules.MAX_UNROLLED_FMAS
         return [
             rules.vector_width(op.filters, device),
@@ -46,21 +45,13 @@ class DepthwiseConv(Template):
             rules.register_tile(("tile_oc", "tile_oh", "tile_ow"), op.out_height * op.out_width // 2, 1, device),
             rules.pixel_waste("tile_oh", op.out_height),
             rules.pixel_waste("tile_ow", op.out_width),
-            Constraint(
-                ("unroll_kernel",),
-                lambda unroll: (unroll != "width" or kernel_w > 1) and (unroll != "all" or kernel_h > 1),
-                "only kernel loops longer than 1 are unrolled",
-            ),
+            rules.unrolled_kernel(op),
             Constraint(
                 ("tile_oc", "tile_oh", "tile_ow", "unroll_kernel"),
                 lambda oc, oh, ow, kernel: oc * oh * ow * steps[kernel] <= most,
                 f"at most {most} multiply-adds in the unrolled body",
             ),
-            Constraint(
-                ("tile_oh", "tile_ow", "pad_at"),
-                lambda oh, ow, pad_at: pad_at == "root" or rules.needs_padding(op, oh, ow),
-                "pad_at matters only where the input is padded",
-            ),
+            rules.padding_matters(op),
         ]
 
     def executed_flops(self, operator: Operator, config: Config) -> float:
@@ -100,11 +91,7 @@ class DepthwiseConv(Template):
         )
         weight = args.add("weight", (blocks, *op.kernel, block), f"CHW{block}c", lambda a: _pack_weight(a, block))
         out_shape = (op.batch, blocks, op.out_height, op.out_width, block)
-        bias = residual = None
-        if op.bias:
-            bias = args.add("bias", (blocks, block), f"C{block}c", lambda a: rules.block_bias(a, 1, blocks, block))
-        if op.residual:
-            residual = args.add("residual", out_shape, layout, lambda a: rules.block_channels(a, 1, block))
+        bias, residual = rules.epilogue_arguments(args, op, 1, out_shape, layout)
 
         source = x
         if rules.needs_padding(op, tile_oh, tile_ow):

@@ -79,8 +79,7 @@ class DirectConv(Template):
         assert isinstance(operator, Conv2d)
         op = operator
         channels, filters = op.channels // op.groups, op.filters // op.groups
-        kernel_h, kernel_w = op.kernel
-        steps = {"none": 1, "width": kernel_w, "all": kernel_h * kernel_w}
+        steps = rules.kernel_steps(op)
 
         def blocks_divide(block: int | str, unroll: int) -> bool:
             return (channels if block == "all" else int(block)) % unroll == 0
@@ -97,11 +96,7 @@ class DirectConv(Template):
                 f"block_ic below the {channels} channels with at most a quarter of padding, or 'all'",
             ),
             Constraint(("block_ic", "unroll"), blocks_divide, "unroll divides the block of input channels"),
-            Constraint(
-                ("unroll_kernel",),
-                lambda unroll: (unroll != "width" or kernel_w > 1) and (unroll != "all" or kernel_h > 1),
-                "only kernel loops longer than 1 are unrolled",
-            ),
+            rules.unrolled_kernel(op),
             Constraint(
                 ("tile_oc", "tile_oh", "tile_ow", "unroll", "unroll_kernel"),
                 lambda oc, oh, ow, unroll, kernel: oc * oh * ow * unroll * steps[kernel] <= rules.MAX_UNROLLED_FMAS,
@@ -109,7 +104,7 @@ class DirectConv(Template):
             ),
             Constraint(
                 ("reduce_order",),
-                lambda order: order == "ic_outer" or kernel_h * kernel_w > 1,
+                lambda order: order == "ic_outer" or steps["all"] > 1,
                 "a 1x1 kernel has one reduction order",
             ),
             Constraint(
@@ -117,11 +112,7 @@ class DirectConv(Template):
                 lambda order, pad_at: pad_at == "root" or (pad_at == "row" and order != "oc_outer"),
                 "padding per row block needs the row loop outside the output-channel loop",
             ),
-            Constraint(
-                ("tile_oh", "tile_ow", "pad_at"),
-                lambda oh, ow, pad_at: pad_at == "root" or rules.needs_padding(op, oh, ow),
-                "pad_at matters only where the input is padded",
-            ),
+            rules.padding_matters(op),
         ]
 
     def executed_flops(self, operator: Operator, config: Config) -> float:
@@ -170,7 +161,7 @@ class DirectConv(Template):
             lambda a: _pack_weight(a, op, shape),
         )
         out_shape = (op.batch, groups * blocks_out, op.out_height, op.out_width, shape.filter_block)
-        bias, residual = rules.epilogue_arguments(args, op, out_shape, layout_out)
+        bias, residual = rules.epilogue_arguments(args, op, groups, out_shape, layout_out)
 
         source = x
         if rules.needs_padding(op, int(config["tile_oh"]), int(config["tile_ow"])):

@@ -87,6 +87,30 @@ def pixel_waste(knob: str, extent: int) -> Constraint:
     )
 
 
+def kernel_steps(op: Conv2d) -> dict[str, int]:
+    """Unrolled kernel positions by option of ``unroll_kernel``."""
+    return {"none": 1, "width": op.kernel[1], "all": op.kernel[0] * op.kernel[1]}
+
+
+def unrolled_kernel(op: Conv2d) -> Constraint:
+    """Kernel loops of one step have nothing to unroll."""
+    kernel_h, kernel_w = op.kernel
+    return Constraint(
+        ("unroll_kernel",),
+        lambda unroll: (unroll != "width" or kernel_w > 1) and (unroll != "all" or kernel_h > 1),
+        "only kernel loops longer than 1 are unrolled",
+    )
+
+
+def padding_matters(op: Conv2d) -> Constraint:
+    """Where the padded input is made is a choice only where there is one."""
+    return Constraint(
+        ("tile_oh", "tile_ow", "pad_at"),
+        lambda oh, ow, pad_at: pad_at == "root" or needs_padding(op, oh, ow),
+        "pad_at matters only where the input is padded",
+    )
+
+
 def scaled_features(
     accumulators: float, touched_bytes: float, intensity: float, device: DeviceInfo
 ) -> tuple[float, float, float]:
@@ -121,9 +145,12 @@ def block_bias(bias: np.ndarray, groups: int, blocks: int, block: int) -> np.nda
     return padded.reshape(blocks, block)
 
 
-def epilogue_arguments(args: Any, op: Conv2d, out_shape: Sequence[int], layout: str) -> tuple[Any, Any]:
-    """Declare the blocked bias ``[C', c]`` and residual ``[N, C', H, W, c]`` that the operator has."""
-    blocks, block, groups = out_shape[1], out_shape[-1], op.groups
+def epilogue_arguments(args: Any, op: Conv2d, groups: int, out_shape: Sequence[int], layout: str) -> tuple[Any, Any]:
+    """Declare the blocked bias ``[C', c]`` and residual ``[N, C', H, W, c]`` that the operator has.
+
+    Channels are blocked group by group; ``groups`` is 1 where blocks go across groups (depthwise).
+    """
+    blocks, block = out_shape[1], out_shape[-1]
     bias = residual = None
     if op.bias:
         bias = args.add("bias", (blocks, block), f"C{block}c", lambda a: block_bias(a, groups, blocks, block))

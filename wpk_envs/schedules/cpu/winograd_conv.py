@@ -174,7 +174,7 @@ class WinogradConv(Template):
             f"F({m}x{m},3x3) HWOI{shape.filter_block}o", lambda a: _pack_weight(a, shape),
         )  # fmt: skip
         out_shape = (op.batch, shape.blocks_out, op.out_height, op.out_width, lanes)
-        bias, residual = rules.epilogue_arguments(args, op, out_shape, layout)
+        bias, residual = rules.epilogue_arguments(args, op, 1, out_shape, layout)
 
         border = winograd.KERNEL - 1
         pad = ir.padded_input(x, (shape.rows * m + border, shape.columns * m + border), op.padding)
