@@ -69,6 +69,10 @@ class PPO(Agent):
         self.check(1, math.inf, "n_envs", "n_epochs", "hidden")
         self.check(0, math.inf, "learning_rate", "ent_coef", "clip_range", "clone", "clone_steps")
         self.check(0, 1, "top")
+        if self.policy is not None and not Path(self.policy).is_file():
+            raise UserError(
+                f"algo.policy='{self.policy}' is no file; give one that an earlier run's policy was saved to"
+            )
 
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Train until the budget is spent; the policy is kept for `save`."""
@@ -103,8 +107,6 @@ class PPO(Agent):
 
     def _load(self, path: str) -> None:
         """Take over a policy's weights; nothing else of the file is read, in particular no code."""
-        if not Path(path).is_file():
-            raise UserError(f"algo.policy='{path}' is no file; give one that an earlier run's policy was saved to")
         try:
             self._model.set_parameters(path, device="cpu")
         except (ValueError, RuntimeError, KeyError) as error:
