@@ -19,6 +19,7 @@ from wpk_envs.errors import UserError
 _DISK_ERRORS = {
     errno.EACCES,
     errno.EDQUOT,
+    errno.EEXIST,
     errno.EFBIG,
     errno.EISDIR,
     errno.ENAMETOOLONG,
