@@ -41,6 +41,13 @@ def test_links_lead_somewhere(target):
     assert (ROOT / target).exists()
 
 
-@pytest.mark.parametrize("path", re.findall(r"^\| `([a-z_/.]+)`", README, re.MULTILINE))
+FOLDERS = re.findall(r"^\| `([a-z_/.]+)`", README.split("## How it is built")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", FOLDERS)
 def test_the_map_of_folders_is_true(path):
     assert (ROOT / path).exists()
+
+
+def test_the_map_names_every_package():
+    assert {"wpk_envs/core.py", "wpk_envs/envs/", "agents/"} < set(FOLDERS)
