@@ -92,6 +92,10 @@ def unroll_all(schedule: Schedule, loops: Sequence[Any]) -> None:
 
 
 def parallel_outer(schedule: Schedule, loops: Sequence[Any], threads: int) -> None:
-    """Spread the fused outer loops over the device's threads; nothing for one thread."""
+    """Spread the fused outer loops over the device's threads; nothing for one thread.
+
+    Call it before ``decompose_reduction``: TVM refuses to parallelise over a reduction whose
+    initialisation is a block of its own.
+    """
     if threads > 1:
         schedule.parallel(schedule.fuse(*loops))
