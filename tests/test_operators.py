@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from wpk_envs import operators
 from wpk_envs.errors import UserError
@@ -256,8 +257,7 @@ class TestOverride:
         assert operators.override("conv3x3") == Conv2d()
 
     def test_hydra_lists_are_pairs(self):
-        omegaconf = pytest.importorskip("omegaconf")
-        assert operators.override("conv3x3", kernel=omegaconf.OmegaConf.create([1, 7])).kernel == (1, 7)
+        assert operators.override("conv3x3", kernel=OmegaConf.create([1, 7])).kernel == (1, 7)
 
     def test_unknown_field_names_the_allowed_ones(self):
         with pytest.raises(UserError, match=r"'kernal'; did you mean kernel\?.*allowed: activation, batch"):

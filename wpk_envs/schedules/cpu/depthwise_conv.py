@@ -147,10 +147,7 @@ def _schedule(s: Any, config: Config, threads: int, padded: bool) -> None:
     s.reorder(kh, kw, ch, cw, vo, vi)
     s.vectorize(vi)
     ir.unroll_all(s, [ch, cw, vo])
-    if config["unroll_kernel"] in ("width", "all"):
-        s.unroll(kw)
-    if config["unroll_kernel"] == "all":
-        s.unroll(kh)
+    ir.unroll_kernel(s, config["unroll_kernel"], kh, kw)
     if padded:
         pad = s.get_sblock("pad")
         if config["pad_at"] != "root":
@@ -160,7 +157,4 @@ def _schedule(s: Any, config: Config, threads: int, padded: bool) -> None:
             ir.parallel_outer(s, s.get_loops(pad)[:3], threads)
     ir.parallel_outer(s, [n, c], threads)
 
-    init = s.decompose_reduction(conv, kh)
-    *init_loops, init_lane = s.get_loops(init)[-4:]
-    ir.unroll_all(s, init_loops)
-    s.vectorize(init_lane)
+    ir.split_initialisation(s, conv, kh, 4)

@@ -230,10 +230,7 @@ def _schedule(s: Any, config: Config, lanes: int, threads: int, padded: bool) ->
     s.reorder(*reduction, lane_i, ch, cw, vo, vi)
     s.vectorize(vi)
     ir.unroll_all(s, [ch, cw, vo, lane_i])
-    if config["unroll_kernel"] in ("width", "all"):
-        s.unroll(kw)
-    if config["unroll_kernel"] == "all":
-        s.unroll(kh)
+    ir.unroll_kernel(s, config["unroll_kernel"], kh, kw)
     if padded:
         pad = s.get_sblock("pad")
         if config["pad_at"] == "row":
@@ -243,7 +240,4 @@ def _schedule(s: Any, config: Config, lanes: int, threads: int, padded: bool) ->
             ir.parallel_outer(s, s.get_loops(pad)[:3], threads)
     ir.parallel_outer(s, [n, outer[0]], threads)
 
-    init = s.decompose_reduction(conv, reduction[0])
-    init_loops = s.get_loops(init)[-4:]
-    ir.unroll_all(s, init_loops[:-1])
-    s.vectorize(init_loops[-1])
+    ir.split_initialisation(s, conv, reduction[0], 4)

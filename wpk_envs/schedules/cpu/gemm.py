@@ -266,7 +266,4 @@ def _schedule(s: Any, config: Config, block: int, lanes: int, threads: int, copi
         ir.vectorize_copy(s, s.get_loops(copy)[-1], lanes)
     ir.parallel_outer(s, [b, outer[0]], threads)
 
-    init = s.decompose_reduction(product, k_o)
-    *init_loops, init_lane = s.get_loops(init)[-3:]
-    ir.unroll_all(s, init_loops)
-    s.vectorize(init_lane)
+    ir.split_initialisation(s, product, k_o, 3)

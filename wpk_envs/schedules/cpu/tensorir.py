@@ -14,7 +14,7 @@ import tvm
 from tvm import te
 from tvm.s_tir import Schedule
 
-from wpk_envs.core import Argument, Kernel
+from wpk_envs.core import Argument, Kernel, KnobValue
 from wpk_envs.operators import Conv2d, Gemm
 
 
@@ -91,10 +91,29 @@ def unroll_all(schedule: Schedule, loops: Sequence[Any]) -> None:
         schedule.unroll(loop)
 
 
+def unroll_kernel(schedule: Schedule, option: KnobValue, rows: Any, columns: Any) -> None:
+    """Unroll the loops over the kernel's rows and columns that the knob ``unroll_kernel`` names."""
+    if option in ("width", "all"):
+        schedule.unroll(columns)
+    if option == "all":
+        schedule.unroll(rows)
+
+
+def split_initialisation(schedule: Schedule, block: Any, loop: Any, tile_loops: int) -> None:
+    """Move a reduction's initialisation before a loop, its register tile unrolled and vectorised.
+
+    Vectorising the update comes first: TVM refuses it once the reduction is split.
+    """
+    init = schedule.decompose_reduction(block, loop)
+    *unrolled, lanes = schedule.get_loops(init)[-tile_loops:]
+    unroll_all(schedule, unrolled)
+    schedule.vectorize(lanes)
+
+
 def parallel_outer(schedule: Schedule, loops: Sequence[Any], threads: int) -> None:
     """Spread the fused outer loops over the device's threads; nothing for one thread.
 
-    Call it before ``decompose_reduction``: TVM refuses to parallelise over a reduction whose
+    Call it before `split_initialisation`: TVM refuses to parallelise over a reduction whose
     initialisation is a block of its own.
     """
     if threads > 1:

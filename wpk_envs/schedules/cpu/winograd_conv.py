@@ -281,10 +281,7 @@ def _schedule(s: Any, config: Config, shape: Shape, threads: int) -> None:
         ir.parallel_outer(s, s.get_loops(block("pad"))[:3], threads)
     ir.parallel_outer(s, [n, row_block], threads)
 
-    init = s.decompose_reduction(product, k_o)
-    *init_loops, init_lane = s.get_loops(init)[-4:]
-    ir.unroll_all(s, init_loops)
-    s.vectorize(init_lane)
+    ir.split_initialisation(s, product, k_o, 4)
 
 
 def _schedule_product(s: Any, product: Any, config: Config, shape: Shape) -> Any:
