@@ -129,7 +129,10 @@ class DeviceInfo:
         name: The model, as the vendor prints it.
         target: TVM target as plain data.
         limits: Sizes that constraints read. On a CPU: ``vector_lanes`` (float32), ``vector_registers``,
-            ``l1_bytes``, ``l2_bytes``, ``l3_bytes`` (data caches seen by one core).
+            ``l1_bytes``, ``l2_bytes``, ``l3_bytes`` (data caches seen by one core). On a GPU: ``multiprocessors``,
+            ``threads_per_block``, ``threads_per_sm``, ``blocks_per_sm``, ``registers_per_thread``,
+            ``registers_per_sm``, ``shared_bytes_per_block`` (static), ``shared_bytes_per_sm``, ``l2_bytes``,
+            ``fp32_lanes_per_sm``, ``clock_mhz``, ``memory_gbps`` (GB/s).
         threads: Threads that one kernel uses.
         versions: TVM, vendor library and driver versions; part of the fingerprint.
     """
@@ -147,8 +150,18 @@ class DeviceInfo:
         return stable_hash(dataclasses.asdict(self))
 
     def features(self) -> dict[str, float]:
-        """Device features for observations, scaled to about [0, 1]."""
+        """Device features for observations, scaled to about [0, 1]; the same names for every device of a kind."""
         limits = self.limits
+        if self.kind == "cuda":
+            return {
+                "multiprocessors": limits["multiprocessors"] / 160,
+                "fp32_lanes_per_sm": limits["fp32_lanes_per_sm"] / 128,
+                "shared_per_sm": limits["shared_bytes_per_sm"] / 2**18,
+                "registers_per_sm": limits["registers_per_sm"] / 2**16,
+                "l2": math.log2(1 + limits["l2_bytes"]) / 32,
+                "clock": limits["clock_mhz"] / 2500,
+                "memory": limits["memory_gbps"] / 8000,
+            }
         return {
             "vector_lanes": limits.get("vector_lanes", 0) / 16,
             "vector_registers": limits.get("vector_registers", 0) / 32,
@@ -259,6 +272,7 @@ class Measurement:
         layouts: Layout of every argument by name.
         build_seconds: Scheduling, lowering and code generation.
         measure_seconds: Checking and timing.
+        details: What else is known, as plain data: a GPU kernel's registers and spills, clocks, other protocols.
     """
 
     samples_us: tuple[float, ...] = ()
@@ -272,6 +286,7 @@ class Measurement:
     layouts: Mapping[str, str] = field(default_factory=dict)
     build_seconds: float = 0.0
     measure_seconds: float = 0.0
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         outcomes = [bool(self.samples_us), self.predicted_latency_us is not None, self.error is not None]

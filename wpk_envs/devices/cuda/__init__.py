@@ -1,0 +1,1 @@
+"""NVIDIA GPUs: kernels compiled without one, and timed where one is."""
