@@ -1,8 +1,7 @@
-"""Writing files whole or not at all, and a run's `summary.json`."""
+"""A run's `summary.json`, and what a disk may say to it."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -15,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from wpk_envs.errors import UserError
+from wpk_envs.files import write_whole
 
 _DISK_ERRORS = {
     errno.EACCES,
@@ -39,27 +39,6 @@ def disk_error(error: OSError) -> UserError | None:
         f"cannot write{where}: {error.strerror}; free some space there, or name a folder you may write to "
         "(hydra.run.dir=FOLDER for the run, store.path=FILE or WPK_STORE for the records, out=FILE for the summary)"
     )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, by way of a temporary file beside it; parents are made.
-
-    Raises:
-        OSError: If the disk refuses; the file is then as it was before.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 def write_json(path: Path, value: Any) -> None:

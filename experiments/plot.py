@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.files import write_whole
+from wpk_envs.files import write_whole
 from wpk_envs.tuning import Trial
 
 INK = "#7f8794"

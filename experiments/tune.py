@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from rich.console import Console
 
 from experiments import plot, summary
-from experiments.files import write_json, write_whole
+from experiments.files import write_json
 from experiments.finals import Final, remeasure, unrepeated
 from experiments.journal import Journal
 from experiments.loggers import Tracked, WandbLogger
@@ -23,6 +23,7 @@ from experiments.settings import Settings
 from wpk_envs import schedules
 from wpk_envs.core import Device, Operator
 from wpk_envs.errors import UserError
+from wpk_envs.files import write_whole
 from wpk_envs.records import Store
 from wpk_envs.schedules.space import ScheduleSpace
 from wpk_envs.tuning import Trial, TuningProblem

@@ -5,4 +5,9 @@ Importing this registers the ``wpk/...`` ids with Gymnasium, which since 1.0 fin
 
 __version__ = "0.1.0"
 
-import wpk_envs.envs  # noqa: F401
+try:
+    import wpk_envs.envs  # noqa: F401
+except ModuleNotFoundError as missing:
+    # A machine that only times bundles has numpy and torch alone, and no environments.
+    if str(missing.name).startswith("wpk_envs"):
+        raise
