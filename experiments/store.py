@@ -8,7 +8,7 @@ python -m experiments.store action=export export=all.parquet everything, for oth
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,10 +182,16 @@ def _show(records: list[Record], title: str) -> None:
         table.add_column(heading, overflow="fold")
     for heading in ("latency", "speedup"):
         table.add_column(heading, justify="right", no_wrap=True)
+    on_gpus = any("registers" in record.measurement.details for record in records)
+    if on_gpus:
+        table.add_column("registers", justify="right")
     table.add_column("config", overflow="fold")
     names = _names()
     for record in records:
-        table.add_row(*_cells(record, names))
+        cells = _cells(record, names)
+        if on_gpus:
+            cells.insert(-1, _registers(record.measurement.details))
+        table.add_row(*cells)
     console = Console()
     (console if console.is_terminal else Console(width=PIPE_COLUMNS)).print(table)
 
@@ -206,6 +212,14 @@ def _cells(record: Record, names: dict[Operator, str]) -> list[str]:
         "" if measurement.speedup is None else f"{measurement.speedup:.2f}x",
         f"{record.template} v{record.template_version}: {config}",
     ]
+
+
+def _registers(details: Mapping[str, Any]) -> str:
+    """Registers of a thread of a GPU's kernel, and how many bytes did not fit in them."""
+    if "registers" not in details:
+        return ""
+    spilled = details.get("spill_bytes", 0)
+    return f"{details['registers']}, spills {spilled} bytes" if spilled else str(details["registers"])
 
 
 def _names() -> dict[Operator, str]:

@@ -25,6 +25,8 @@ from wpk_envs.records import Store, default_path, export
 from wpk_envs.records.database import SCHEMA_VERSION
 
 ROOT = Path(__file__).parent.parent
+VERSION_1 = (Path(__file__).parent / "store_version_1.sql").read_text()
+"""A store of one record, as the first version made it."""
 
 
 @pytest.fixture
@@ -49,6 +51,7 @@ class TestGet:
         [
             measured(2.0, samples=21),
             measured(2.0, baseline=None),
+            dataclasses.replace(measured(2.0), details={"registers": 64, "hot": {"samples_us": [1.5]}, "clock": None}),
             Measurement(predicted_latency_us=4.5, confidence="high"),
             Measurement(error="compile", message="LLVM says 'no'", build_seconds=1.5),
             Measurement(error="invalid", message="29 accumulators"),
@@ -310,6 +313,33 @@ class TestBadFiles:
         assert path.read_bytes() == before
         assert os.listdir(tmp_path) == [path.name]
 
+    def test_a_store_of_version_1_is_upgraded_in_place(self, tmp_path):
+        path = tmp_path / "old.sqlite"
+        with sqlite3.connect(path) as raw:
+            raw.executescript(VERSION_1)
+        raw.close()
+        with Store(path) as store:
+            (old,) = store.records()
+            assert old.measurement == Measurement(
+                samples_us=(2.0, 2.5), baseline_us=(4.0, 5.0), baseline_name="onednn blocked", layouts={"x": "NCHW"}
+            )
+            store.put(candidate(tile=2), DEVICE, dataclasses.replace(measured(1.0), details={"registers": 32}))
+        with Store(path) as store:
+            assert [record.measurement.details for record in store.records()] == [{}, {"registers": 32}]
+        with sqlite3.connect(path) as raw:
+            assert raw.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+        raw.close()
+
+    def test_several_processes_may_upgrade_at_once(self, tmp_path):
+        path = tmp_path / "old.sqlite"
+        with sqlite3.connect(path) as raw:
+            raw.executescript(VERSION_1)
+        raw.close()
+        writers = [writer(path, worker, 5) for worker in range(3)]
+        assert [process.communicate(timeout=60)[1] for process in writers] == [""] * 3
+        with Store(path) as store:
+            assert store.count() == 1 + 3 * 5
+
     def test_database_of_another_program_is_left_alone(self, tmp_path):
         path = tmp_path / "photos.sqlite"
         with sqlite3.connect(path) as raw:
@@ -383,7 +413,8 @@ class TestBadFiles:
 class TestExport:
     @pytest.fixture
     def records(self, store):
-        store.put(candidate(tile=1, order="oc_outer"), DEVICE, measured(2.0))
+        details = {"registers": 64, "clocks": [{"sm_mhz": 1980}]}
+        store.put(candidate(tile=1, order="oc_outer"), DEVICE, dataclasses.replace(measured(2.0), details=details))
         store.put(candidate("gemm", tile=2), DEVICE, Measurement(error="wrong_result", max_error=float("nan")))
         store.put(candidate(tile=3), DEVICE, Measurement(predicted_latency_us=3.0, confidence="low"))
         return list(store.records())
@@ -399,7 +430,15 @@ class TestExport:
             assert row["config"] == record.config
             assert tuple(row["samples_us"]) == record.measurement.samples_us
             assert tuple(row["baseline_us"]) == record.measurement.baseline_us
-            for name in ("predicted_latency_us", "confidence", "error", "message", "build_seconds", "latency_us"):
+            for name in (
+                "predicted_latency_us",
+                "confidence",
+                "error",
+                "message",
+                "build_seconds",
+                "latency_us",
+                "details",
+            ):
                 assert row[name] == getattr(record.measurement, name)
         assert rows[0]["speedup"] == records[0].measurement.speedup
         assert rows[1]["max_error"] is None
@@ -414,7 +453,7 @@ class TestExport:
         rows = pq.read_table(tmp_path / "all.parquet").to_pylist()
         assert list(rows[0]) == list(records[0].to_dict())
         for row in rows:
-            row.update({name: json.loads(row[name]) for name in ("operator", "config", "device", "layouts")})
+            row.update({name: json.loads(row[name]) for name in ("operator", "config", "device", "layouts", "details")})
         self.check(rows, records)
 
     @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])

@@ -57,6 +57,18 @@ def test_lists_the_newest_first(filled, capsys):
     assert len(summary["records"][1]["samples_us"]) == 3
 
 
+def test_registers_and_spills_are_shown_where_a_gpu_was(filled, capsys):
+    assert " registers " not in run(capsys)[1]
+    with Store() as store:
+        for tile, spilled in ((1, 0), (2, 48)):
+            details = {"registers": 64 * tile, "spill_bytes": spilled}
+            store.put(candidate("gemm", tile=tile), DEVICE, dataclasses.replace(measured(1.0), details=details))
+    _, out, summary = run(capsys, "limit=3")
+    assert " registers " in out
+    assert "128, spills 48" in out
+    assert summary["records"][0]["details"] == {"registers": 128, "spill_bytes": 48}
+
+
 @pytest.mark.parametrize(
     ("arguments", "count"),
     [

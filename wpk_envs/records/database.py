@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wpk_envs.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x57504B45
 """``WPKE``, kept in the file's header: tells a store from any other program's database."""
 
@@ -49,11 +49,15 @@ TABLES = (
         max_error REAL,
         layouts TEXT NOT NULL,  -- JSON
         build_seconds REAL NOT NULL,
-        measure_seconds REAL NOT NULL
+        measure_seconds REAL NOT NULL,
+        details TEXT NOT NULL DEFAULT '{}'  -- JSON; since version 2
     )""",
     "CREATE INDEX records_by_candidate ON records (candidate, device)",
     "CREATE INDEX records_by_operator ON records (operator, device)",
 )
+
+UPGRADES = {1: ("ALTER TABLE records ADD COLUMN details TEXT NOT NULL DEFAULT '{}'",)}
+"""What makes a store of a version one of the next."""
 
 _WRONG = {
     "readonly": "is read-only",
@@ -126,6 +130,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     version = _pragma(connection, "user_version")
     if version > SCHEMA_VERSION:
         raise refusal(path, f"has version {version}, and this wpk-envs reads up to {SCHEMA_VERSION}", "update wpk-envs")
+    if version < SCHEMA_VERSION:
+        _upgrade(connection)
     _use_write_ahead_log(connection)
     # A killed process loses nothing that was committed; a power cut may lose the last commits, no more.
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -148,6 +154,14 @@ def _create(connection: sqlite3.Connection) -> None:
         for statement in TABLES:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    with transaction(connection):
+        for version in range(_pragma(connection, "user_version"), SCHEMA_VERSION):  # another process may be faster
+            for statement in UPGRADES[version]:
+                connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from wpk_envs.errors import UserError
+from wpk_envs.files import replacing
 from wpk_envs.records.record import Record
 
 _ROW_GROUP = 5000
-_NESTED = ("operator", "config", "device", "layouts")
+_NESTED = ("operator", "config", "device", "layouts", "details")
 
 
 def export(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
     """Write records into a file, whole or not at all.
 
     Both formats have the keys of `Record.to_dict`. In JSON lines (``.jsonl``) each line is one record. In
-    Parquet samples are lists of float64 and operator, config, device and layouts are JSON texts.
+    Parquet samples are lists of float64 and the nested values (operator, config, device, layouts, details) are
+    JSON texts.
 
     Args:
         records: What to write, such as ``store.records(outcome="measured")``.
@@ -37,8 +37,7 @@ def export(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
     target = Path(path).expanduser()
     write = writer(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(target) as temporary:
+        with replacing(target) as temporary:
             return write(records, temporary)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -55,20 +54,6 @@ def writer(path: str | os.PathLike[str]) -> Callable[[Iterable[Record], Path], i
     if Path(path).suffix not in formats:
         raise UserError(f"cannot export to '{path}'; end the file's name in .jsonl or .parquet")
     return formats[Path(path).suffix]
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A file beside the target that takes its place if all goes well."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def _write_json_lines(records: Iterable[Record], path: Path) -> int:
@@ -123,5 +108,6 @@ def _parquet_schema() -> Any:
         "layouts": pa.string(),
         "build_seconds": pa.float64(),
         "measure_seconds": pa.float64(),
+        "details": pa.string(),
     }
     return pa.schema(list(columns.items()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -59,7 +60,7 @@ class Record:
         }
 
 
-_JSON_FIELDS = ("samples_us", "baseline_us", "layouts")
+_JSON_FIELDS = ("samples_us", "baseline_us", "layouts", "details")
 
 
 def from_row(row: sqlite3.Row) -> Record:
@@ -86,10 +87,13 @@ def measurement_columns(measurement: Measurement) -> dict[str, Any]:
     columns["samples_us"] = json.dumps([float(sample) for sample in measurement.samples_us])
     columns["baseline_us"] = json.dumps([float(sample) for sample in measurement.baseline_us])
     columns["layouts"] = json.dumps(dict(measurement.layouts))
+    columns["details"] = json.dumps(dict(measurement.details))
     return {**columns, "latency_us": measurement.latency_us, "speedup": measurement.speedup}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
