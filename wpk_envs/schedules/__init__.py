@@ -46,4 +46,8 @@ def _kind(device_kind: str) -> tuple[tuple[Template, ...], Encoding]:
         from wpk_envs.schedules.cpu import CPU_ENCODING, CPU_TEMPLATES
 
         return CPU_TEMPLATES, CPU_ENCODING
-    raise unknown("device kind", device_kind, ["cpu"])
+    if device_kind == "cuda":
+        from wpk_envs.schedules.cuda import CUDA_ENCODING, CUDA_TEMPLATES
+
+        return CUDA_TEMPLATES, CUDA_ENCODING
+    raise unknown("device kind", device_kind, ["cpu", "cuda"])

@@ -1,4 +1,4 @@
-"""Shared pieces of the CPU templates' TensorIR: epilogues, zero padding and loop annotations.
+"""Shared pieces of the CPU templates' TensorIR: zero padding, vectors and loop annotations.
 
 Imported only when a kernel is built, because it imports TVM.
 """
@@ -6,51 +6,27 @@ Imported only when a kernel is built, because it imports TVM.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import te
 from tvm.s_tir import Schedule
 
-from wpk_envs.core import Argument, Kernel, KnobValue
-from wpk_envs.operators import Conv2d, Gemm
+from wpk_envs.core import KnobValue
+from wpk_envs.schedules.tensorir import Arguments, epilogue, unroll_all
 
-
-class Arguments:
-    """Collects a kernel's placeholders together with how their buffers are packed, in call order."""
-
-    def __init__(self) -> None:
-        self.tensors: list[Any] = []
-        self._arguments: list[Argument] = []
-
-    def add(self, name: str, shape: Sequence[int], layout: str, pack: Callable[[np.ndarray], np.ndarray]) -> Any:
-        """Declare an input and return its TE placeholder."""
-        tensor = te.placeholder(tuple(shape), name=name, dtype="float32")
-        self.tensors.append(tensor)
-        self._arguments.append(Argument(name, tuple(shape), layout, pack))
-        return tensor
-
-    def finish(self, output: Any, layout: str, unpack: Callable[[np.ndarray], np.ndarray]) -> tuple[Schedule, Any]:
-        """Declare the output; returns the schedule to transform and a function that makes the `Kernel`."""
-        shape = tuple(int(extent) for extent in output.shape)
-        arguments = (*self._arguments, Argument("output", shape, layout, unpack))
-        schedule = Schedule(te.create_prim_func([*self.tensors, output]))
-        return schedule, lambda: Kernel(schedule.mod, arguments)
-
-
-def epilogue(operator: Conv2d | Gemm, value: Any, bias: Any | None, residual: Any | None) -> Any:
-    """Apply the operator's fused epilogue to one element: + bias, + residual, activation."""
-    if bias is not None:
-        value = value + bias
-    if residual is not None:
-        value = value + residual
-    if operator.activation in ("relu", "relu6"):
-        value = te.max(value, tvm.tirx.const(0.0, "float32"))
-    if operator.activation == "relu6":
-        value = te.min(value, tvm.tirx.const(6.0, "float32"))
-    return value
+__all__ = [
+    "Arguments",
+    "epilogue",
+    "padded_input",
+    "parallel_outer",
+    "split_initialisation",
+    "unroll_all",
+    "unroll_kernel",
+    "vectorize_copy",
+    "vectorize_lanes",
+]
 
 
 def padded_input(x: Any, extent: tuple[int, int], padding: tuple[int, int], name: str = "pad") -> Any:
@@ -83,12 +59,6 @@ def vectorize_copy(schedule: Schedule, loop: Any, lanes: int) -> None:
     if width > 1:
         _, inner = schedule.split(loop, [None, width])
         schedule.vectorize(inner)
-
-
-def unroll_all(schedule: Schedule, loops: Sequence[Any]) -> None:
-    """Unroll every loop given."""
-    for loop in loops:
-        schedule.unroll(loop)
 
 
 def unroll_kernel(schedule: Schedule, option: KnobValue, rows: Any, columns: Any) -> None:

@@ -1,0 +1,10 @@
+"""GPU schedules: the templates, in the order of the encoding's first knob."""
+
+from wpk_envs.core import Template
+from wpk_envs.schedules.cuda.encoding import CUDA_ENCODING
+from wpk_envs.schedules.cuda.gemm import GemmTemplate
+from wpk_envs.schedules.cuda.implicit_gemm_conv import ImplicitGemmConv
+
+CUDA_TEMPLATES: tuple[Template, ...] = (ImplicitGemmConv(), GemmTemplate())
+
+__all__ = ["CUDA_ENCODING", "CUDA_TEMPLATES", "GemmTemplate", "ImplicitGemmConv"]
