@@ -1,0 +1,19 @@
+"""An interpreter of the PTX that NVRTC produces: CUDA kernels run and are checked without a GPU.
+
+Example:
+    >>> from wpk_envs.devices.ptx import Program, parse
+    >>> kernel = Program(parse(text).functions["main_kernel"])  # doctest: +SKIP
+    >>> kernel.run(grid=(4, 4), block=(16, 16), arguments=[a, b, c])  # doctest: +SKIP
+
+Importing this imports neither numba nor llvmlite; the first `Program` does, and the first run compiles
+the interpreter's loop, which numba keeps on disk.
+"""
+
+from __future__ import annotations
+
+from wpk_envs.devices.ptx.memory import Buffer
+from wpk_envs.devices.ptx.parse import Function, Module, parse
+from wpk_envs.devices.ptx.problems import PtxError
+from wpk_envs.devices.ptx.program import MAX_STEPS, Program, Warps, execute
+
+__all__ = ["MAX_STEPS", "Buffer", "Function", "Module", "Program", "PtxError", "Warps", "execute", "parse"]
