@@ -22,6 +22,9 @@ from wpk_envs.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+SERVER = "wpk_envs.devices.cpu_server:CpuServer"
+"""What answers in the workers."""
+
 DEADLINE_SECONDS = 20.0
 RACE_SECONDS = 300.0
 MEMORY_GIB = 4.0
@@ -162,7 +165,8 @@ class _Shared:
     def __init__(self, settings: Settings) -> None:
         threads, workers, memory = settings
         self.settings = settings
-        self.pool = WorkerPool(workers, Start(threads, memory))
+        start = Start(SERVER, {"threads": threads, "memory_bytes": memory}, threads)
+        self.pool = WorkerPool([start] * workers)
         self.users = 1
         self.baselines: dict[Operator, Baseline] = {}
         self.ceilings: Ceilings | None = None

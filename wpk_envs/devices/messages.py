@@ -6,9 +6,11 @@ module that the worker can import too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from wpk_envs.core import Candidate, DeviceInfo, ErrorKind, Operator
+from wpk_envs.core import Candidate, ErrorKind, Operator
 from wpk_envs.devices.ceilings import Ceilings
 
 
@@ -17,19 +19,31 @@ class Start:
     """The first message to a worker.
 
     Attributes:
-        threads: Threads of one kernel.
-        memory_bytes: Memory that it may use on top of what it needs to start.
+        server: The class that answers requests there, as ``module:Class``; see `wpk_envs.devices.worker.Server`.
+        settings: What it is called with, by name.
+        threads: Threads of the libraries in the process.
+        lasting: Whether the process is kept however many requests it has answered and however much memory
+            it holds: starting another one is dear.
     """
 
-    threads: int
-    memory_bytes: int
+    server: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    lasting: bool = False
 
 
 @dataclass(frozen=True)
 class Hello:
-    """A worker's first answer: it is ready, and this is the device it sees."""
+    """A worker's first answer: it is ready, and this is the device it sees, if it sees one."""
 
-    info: DeviceInfo
+    info: Any
+
+
+@dataclass(frozen=True)
+class Last:
+    """A reply after which the worker is of no more use and is to be replaced."""
+
+    reply: Any
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,3 @@ class MeasureCandidate:
     baseline_name: str
     ceilings: Ceilings
     repeats: int | None = None
-
-
-Request = FindCeilings | RaceBaselines | MeasureCandidate
-"""What a worker is asked; it travels as ``(seconds, request)`` with the seconds that it may take."""

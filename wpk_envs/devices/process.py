@@ -13,11 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from multiprocessing.connection import Connection
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection, wait
 from typing import Any
-
-import psutil
 
 from wpk_envs.devices.messages import Start
 
@@ -26,7 +24,7 @@ BOOTSTRAP += "worker.main(int(sys.argv[2]))"
 """Takes over the parent's search path before anything is imported (``-m`` would put the current folder first)."""
 
 START_SECONDS = 180.0
-"""A worker imports TVM and torch; on a busy machine that takes its time."""
+"""A worker imports TVM or torch; on a busy machine that takes its time."""
 
 
 class WorkerProcess:
@@ -34,9 +32,12 @@ class WorkerProcess:
 
     Args:
         start: What the worker is told first.
+        slot: Its place in its pool.
     """
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, slot: int = 0) -> None:
+        self.slot = slot
+        self.lasting = start.lasting
         ours, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         search_path = [str(entry) or os.getcwd() for entry in sys.path]
@@ -108,6 +109,10 @@ class WorkerProcess:
         return self._memory() - self._memory_at_start
 
     def _memory(self) -> int:
+        if self.lasting:
+            return 0
+        import psutil
+
         try:
             return int(psutil.Process(self.pid).memory_info().rss)
         except psutil.Error:
@@ -133,6 +138,17 @@ class WorkerProcess:
         text = os.pread(self._log.fileno(), 8192, max(0, size - 8192)).decode(errors="replace")
         telling = [line.strip() for line in text.splitlines() if re.search(r"error|bad_alloc|timeout!", line, re.I)]
         return telling[-1][:300] if telling else ""
+
+
+def wait_for(workers: Sequence[WorkerProcess]) -> list[WorkerProcess]:
+    """Wait until workers have something to say or are overdue; which ones."""
+    now = time.monotonic()
+    deadlines = [worker.deadline for worker in workers if worker.deadline is not None]
+    timeout = max(0.0, min(deadlines) - now) if deadlines else None
+    ready = set(wait([worker.connection for worker in workers], timeout))
+    now = time.monotonic()
+    overdue = [worker for worker in workers if worker.deadline is not None and worker.deadline <= now]
+    return [worker for worker in workers if worker.connection in ready or worker in overdue]
 
 
 def environment(threads: int) -> Mapping[str, str]:
