@@ -87,7 +87,7 @@ def bench(cfg: DictConfig, folder: Path) -> None:
             "date": summary.now(),
             "versions": summary.versions(device),
         }
-        place.console.print(figures.table(done, f"{device.info.name}, {summary.threads_text(device)} per kernel"))
+        place.console.print(figures.table(done, summary.device_text(device)))
     publish(result, folder, cfg.out)
     if interrupted:
         raise KeyboardInterrupt

@@ -16,8 +16,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import agents
 from experiments.figures import TARGETS
-from wpk_envs import operators
-from wpk_envs.core import Operator
+from wpk_envs import devices, operators
+from wpk_envs.core import DeviceInfo, Operator
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.tuning import Budget
 
@@ -34,12 +34,62 @@ class BudgetConfig:
 
 @dataclass
 class DeviceConfig:
-    """Where candidates are measured."""
+    """Where candidates are measured, or what they are compiled for."""
+
+    name: str = MISSING
+
+
+@dataclass
+class AutoConfig(DeviceConfig):
+    """``device=auto``."""
 
     name: str = "auto"
+    threads: int | None = None
+    workers: int | None = None
+    deadline: float | None = None
+
+
+@dataclass
+class CpuConfig(DeviceConfig):
+    """``device=cpu``."""
+
+    name: str = "cpu"
     threads: int = 1
     workers: int | None = None
     deadline: float | None = None
+
+
+@dataclass
+class CudaConfig(DeviceConfig):
+    """``device=cuda``."""
+
+    name: str = "cuda"
+    gpus: list[int] | None = None
+    protocol: str = "cold"
+    tf32: bool = False
+    workers: int | None = None
+    deadline: float | None = None
+
+
+@dataclass
+class GpuConfig(DeviceConfig):
+    """A named GPU; ``conf/device/NAME.yaml`` has its values and their sources."""
+
+    model: str = MISSING
+    matches: list[str] = MISSING
+    arch: str = MISSING
+    multiprocessors: int = MISSING
+    threads_per_block: int = MISSING
+    threads_per_sm: int = MISSING
+    blocks_per_sm: int = MISSING
+    registers_per_thread: int = MISSING
+    registers_per_sm: int = MISSING
+    shared_bytes_per_block: int = MISSING
+    shared_bytes_per_sm: int = MISSING
+    l2_bytes: int = MISSING
+    fp32_lanes_per_sm: int = MISSING
+    clock_mhz: int = MISSING
+    memory_gbps: int = MISSING
 
 
 @dataclass
@@ -74,7 +124,7 @@ class RunConfig(ProgramConfig):
 
     op: Any = MISSING
     algo: Any = MISSING
-    device: DeviceConfig = MISSING
+    device: Any = MISSING
     budget: BudgetConfig = MISSING
     logger: LoggerConfig = MISSING
     seed: int = 0
@@ -87,7 +137,7 @@ class BenchConfig(ProgramConfig):
 
     figures: list[str] = field(default_factory=lambda: list(TARGETS))
     algo: Any = MISSING
-    device: DeviceConfig = MISSING
+    device: Any = MISSING
     budget: BudgetConfig = MISSING
     seed: int = 0
 
@@ -101,8 +151,9 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(name="bench_schema", node=BenchConfig)
-    for name in ("auto", "cpu"):
-        store.store(group="device", name=name, node=DeviceConfig(name=name))
+    for node in (AutoConfig(), CpuConfig(), CudaConfig()):
+        store.store(group="device", name=node.name, node=node)
+    store.store(group="schema", name="gpu", node=GpuConfig)
     store.store(group="budget", name="default", node=BudgetConfig())
     store.store(group="budget", name="quick", node=BudgetConfig(trials=32))
     store.store(group="logger", name="wandb", node=LoggerConfig())
@@ -174,6 +225,33 @@ def operators_of(cfg: DictConfig) -> dict[str, Operator]:
         return {name: operators.override(name, **fields)}
     except UserError as error:
         raise UserError(f"op={name}: {error}") from error
+
+
+def device_of(cfg: DictConfig) -> DeviceConfig:
+    """The ``device`` node as an object, for `wpk_envs.devices.open_device`.
+
+    Raises:
+        UserError: For a GPU that can only be compiled for.
+    """
+    device = OmegaConf.to_object(cfg)
+    assert isinstance(device, DeviceConfig)
+    devices.check_name(device.name)
+    return device
+
+
+def target_of(cfg: DictConfig) -> DeviceInfo:
+    """What to compile for, from a ``device`` node that is a named GPU.
+
+    Raises:
+        UserError: For another device, and for values or an architecture that cannot be.
+    """
+    from wpk_envs.devices.cuda import descriptions
+
+    plain = {str(key): value for key, value in cfg.items()}
+    name = plain.pop("name")
+    if name not in descriptions.names():
+        raise unknown("GPU to compile for, device", name, descriptions.names())
+    return descriptions.describe(name, **{key: value for key, value in plain.items() if key != "matches"})
 
 
 def budget_of(cfg: DictConfig) -> Budget:

@@ -36,7 +36,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
         devices.open_device(**vars(settings.device)) as device,
     ):
         write_json(folder / "config.json", settings.config)
-        console.print(f"device={settings.device.name}: {device.info.name}, {summary.threads_text(device)} per kernel")
+        console.print(f"device={settings.device.name}: {summary.device_text(device)}")
         outcome = _tune(Workplace(settings, device, store, console), folder)
     publish(outcome.summary, folder, cfg.out)
     if outcome.interrupted:

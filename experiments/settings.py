@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 import agents
-from experiments.config import DeviceConfig, LoggerConfig, budget_of, logger_mode, operators_of
+from experiments.config import DeviceConfig, LoggerConfig, budget_of, device_of, logger_mode, operators_of
 from wpk_envs.core import Operator
 from wpk_envs.errors import UserError
 from wpk_envs.tuning import Budget
@@ -88,8 +88,6 @@ def _settings(cfg: DictConfig, op: str, operators: dict[str, Operator], logger: 
     if cfg.seed < 0:
         raise UserError(f"seed must be a whole number of at least 0, not {cfg.seed}")
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    device = OmegaConf.to_object(cfg.device)
-    assert isinstance(device, DeviceConfig)
     algo = {str(key): value for key, value in plain["algo"].items() if key != "name"}
     agents.get(cfg.algo.name, **algo)
     return Settings(
@@ -97,7 +95,7 @@ def _settings(cfg: DictConfig, op: str, operators: dict[str, Operator], logger: 
         operators=operators,
         algo=cfg.algo.name,
         algo_settings=algo,
-        device=device,
+        device=device_of(cfg.device),
         budget=budget_of(cfg.budget),
         logger={**logger, "mode": logger_mode(logger.mode, dict(os.environ))},  # type: ignore[dict-item]
         seed=cfg.seed,

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from experiments.config import ProgramConfig, operators_of
+from experiments.config import ProgramConfig, device_of, operators_of
 from experiments.files import check_writable, publish
 from experiments.launcher import launch
 from wpk_envs import devices, operators
@@ -74,6 +74,8 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"action=best looks at measured records only; leave out outcome={cfg.outcome}")
     if cfg.op is not None:
         operators_of(cfg.op)
+    if cfg.device is not None:
+        device_of(cfg.device)
     check_writable(cfg.out)
     _existing(cfg)
 
@@ -127,7 +129,7 @@ def _devices(store: Store, cfg: DictConfig) -> list[str] | None:
         raise unknown("device_name", cfg.device_name, {info.name for info in known.values()})
     if cfg.device is None:
         return found
-    with devices.open_device(cfg.device.name, threads=cfg.device.threads) as device:
+    with devices.open_device(**vars(device_of(cfg.device))) as device:
         return [key for key in found if key == device.info.fingerprint]
 
 

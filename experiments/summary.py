@@ -113,9 +113,12 @@ def source_commit() -> str | None:
         return None
 
 
-def threads_text(device: Device) -> str:
-    """How many threads a kernel uses, in words."""
-    return "1 thread" if device.info.threads == 1 else f"{device.info.threads} threads"
+def device_text(device: Device) -> str:
+    """The device's name and, on a CPU, how many threads a kernel uses."""
+    info = device.info
+    if info.kind == "cuda":
+        return info.name
+    return f"{info.name}, {info.threads} thread{'s' if info.threads > 1 else ''} per kernel"
 
 
 def now() -> str:

@@ -179,7 +179,7 @@ class _Tuning:
 
     def _write(self, result: dict[str, Any], final: Final | None) -> None:
         title = f"{result['algo']} on {self.problem.operator.label}, seed {result['seed']}"
-        subtitle = f"{result['device_name']}, {summary.threads_text(self.place.device)}, {result['date'][:10]}"
+        subtitle = f"{summary.device_text(self.place.device)}, {result['date'][:10]}"
         plot.save(self.folder / "best_so_far.png", self.problem.trials, title, subtitle)
         files = self._write_winner(final) if final is not None else []
         self.logger.finish(result, self.problem.trials, files)

@@ -19,7 +19,8 @@ from experiments import bench, config, files, settings
 from experiments import store as _store  # noqa: F401  (registers its schema)
 from experiments.figures import TARGETS, Figure
 from experiments.launcher import DEFECT, INTERRUPTED, USER_ERROR, run_program
-from wpk_envs import operators
+from wpk_envs import devices, operators
+from wpk_envs.devices.cuda import descriptions
 from wpk_envs.errors import UserError
 from wpk_envs.operators import Conv2d
 
@@ -82,10 +83,33 @@ class TestComposition:
         assert members.keys() <= config.operator_nodes().keys()
 
     @pytest.mark.parametrize(
-        "choice", ["device=auto", "device=cpu", "budget=default", "budget=quick", "logger=wandb", "logger=none"]
+        "choice",
+        ["device=auto", "device=cpu", "device=cuda", "budget=default", "budget=quick", "logger=wandb", "logger=none"],
     )
     def test_every_other_choice(self, composed, choice):
         settings.settings_of(composed(choice))
+
+    @pytest.mark.parametrize("name", devices.DEVICES)
+    def test_settings_of_a_device_are_those_that_it_opens_with(self, composed, name):
+        assert set(composed(f"device={name}").device) <= {"name", *devices.SETTINGS[name]}
+
+    @pytest.mark.parametrize("name", descriptions.names())
+    def test_every_named_gpu_is_a_target_with_any_number_changed(self, composed, name):
+        assert config.target_of(composed(f"device={name}").device) == descriptions.describe(name)
+        changed = composed(f"device={name}", "device.multiprocessors=7").device
+        assert config.target_of(changed) == descriptions.describe(name, multiprocessors=7)
+
+    @pytest.mark.parametrize(
+        ("overrides", "sentence"),
+        [
+            (["device=cpu"], r"unknown GPU to compile for, device 'cpu' \(allowed: a100"),
+            (["device=p100", "device.l2_bytes=0"], "device.l2_bytes must be a whole number of at least 1, not 0"),
+            (["device=p100", "device.arch=sm_50"], "sm_50 is too old"),
+        ],
+    )
+    def test_what_cannot_be_a_target(self, composed, overrides, sentence):
+        with pytest.raises(UserError, match=sentence):
+            config.target_of(composed(*overrides).device)
 
     @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
     def test_every_experiment(self, composed, path):
@@ -107,10 +131,14 @@ class TestComposition:
     def test_every_key_is_explained(self, composed):
         text = (CONF / "README.md").read_text()
         keys = set()
-        for overrides in (["op=conv3x3"], ["op=gemm"], *([f"algo={name}"] for name in agents.names())):
+        for overrides in (
+            ["op=gemm"],
+            *([f"algo={name}"] for name in agents.names()),
+            *([f"device={name}"] for name in (*devices.DEVICES, "p100")),
+        ):
             keys |= set(_keys(composed(*overrides)))
         keys |= set(_keys(composed(program="bench"))) | set(_keys(composed(program="store")))
-        explained = set(re.findall(r"`([a-z_.]+)`", text))
+        explained = set(re.findall(r"`([a-z0-9_.]+)`", text))
         assert keys - explained == set()
 
 
@@ -149,7 +177,13 @@ MISTAKES = {
     "op=null": "unknown op 'null'",
     "op=resnet18/all op.height=28": r"'op.height' cannot be set with op=resnet18/all.*op=resnet18/NUMBER",
     "algo=pppo": r"unknown algo 'pppo'; did you mean ppo.*\(allowed: ga, ppo, ppo_oneshot, random, random_policy\)",
-    "device=gpu": r"unknown device 'gpu'.*\(allowed: auto, cpu\)",
+    "device=gpu": r"unknown device 'gpu'.*\(allowed: a100, .*auto, cpu, cuda, h100.*v100_pcie\)",
+    "device=p100": "device=p100 is a GPU to compile for .* predicted devices are not available yet: use device=cuda",
+    "device=h200 device.sms=3": r"unknown key 'device.sms'.*device.multiprocessors",
+    "device=h200 device.clock_mhz=fast": "device.clock_mhz must be a whole number, not 'fast'",
+    "device=cpu device.gpus=[1]": r"unknown key 'device.gpus'.*device.threads",
+    "device=cuda device.gpus=1": r"device.gpus must be a list, such as device.gpus=\[1\]",
+    "device=cuda device.threads=2": r"unknown key 'device.threads'.*device.gpus",
     "budget=big": r"unknown budget 'big' \(allowed: default, quick\)",
     "experiment=slow": r"unknown experiment 'slow' \(allowed: .*quick",
     "op.hight=28": r"unknown key 'op.hight'; did you mean op.height.*op.kernel",

@@ -20,9 +20,10 @@ import pytest
 from tests import devices_templates as templates
 from tests.conformance.device import DeviceConformance
 from wpk_envs.core import Candidate, Device, ErrorKind
-from wpk_envs.devices import DEVICES, open_device
+from wpk_envs.devices import open_device
 from wpk_envs.devices.baseline import Baseline
 from wpk_envs.devices.cpu import CpuDevice
+from wpk_envs.devices.cuda import presence
 from wpk_envs.devices.host import available_cores
 from wpk_envs.devices.process import BOOTSTRAP
 from wpk_envs.errors import UserError
@@ -179,17 +180,23 @@ class TestBadInput:
             ({"deadline": 0}, "device.deadline must be greater than 0"),
             ({"memory_gib": -1}, "device.memory_gib must be greater than 0"),
             ({"name": "cpuu"}, "did you mean cpu"),
-            ({"name": "cuda"}, "not available yet"),
+            ({"name": "cpu", "gpus": [0]}, "unknown setting of device cpu 'gpus' .*threads"),
+            ({"name": "p100"}, "predicted devices are not available yet"),
         ],
     )
     def test_settings_are_checked(self, settings, words):
         with pytest.raises(UserError, match=words):
             open_device(**settings)
 
-    def test_every_name_opens(self, device: CpuDevice):
-        for name in DEVICES:
-            with open_device(name, workers=1) as opened:
-                assert isinstance(opened, CpuDevice)
+    @pytest.mark.parametrize(("name", "settings"), [("cpu", {"threads": None}), ("auto", {"threads": 1})])
+    def test_names_that_open_it(self, device: CpuDevice, name, settings):
+        with open_device(name, workers=1, **settings) as opened:
+            assert isinstance(opened, CpuDevice)
+
+    def test_auto_without_a_gpu_is_the_cpu(self, device: CpuDevice, monkeypatch):
+        monkeypatch.setattr(presence, "usable", lambda: False)
+        with open_device("auto", workers=1) as opened:
+            assert isinstance(opened, CpuDevice)
 
     def test_an_operator_too_large_for_the_device_is_a_sentence(self, device: CpuDevice):
         with pytest.raises(UserError, match=r"baseline of gemm .* out of memory .* smaller operator"):
@@ -222,6 +229,7 @@ import sys, time
 print("main starts", flush=True)
 from tests import devices_templates as templates
 from wpk_envs.devices.cpu import CpuDevice
+from wpk_envs.devices.cuda import presence
 device = CpuDevice(workers=1, memory_gib=0.5, deadline=20)
 """
 MEASURE = SCRIPT + "print('measured', device.measure([templates.candidate()])[0].error, flush=True)\n"

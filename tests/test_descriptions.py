@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
-from wpk_envs.devices.cuda import descriptions, toolchain
+from wpk_envs.devices.cuda import descriptions, presence, toolchain
 from wpk_envs.errors import UserError
 
 PEAK_TFLOPS = {
@@ -92,6 +94,28 @@ REPORTED = {
     "clock_mhz": 1777,
     "memory_gbps": 360,
 }
+
+
+class TestUsable:
+    def test_nothing_heavy_is_imported_to_find_no_gpu(self):
+        code = (
+            "import sys; from wpk_envs.devices.cuda import presence; presence.gpu_count = lambda: 0;"
+            "assert not presence.usable(); print(*{'torch', 'tvm', 'cuda.bindings'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr) == ("\n", "")
+
+    def test_a_gpu_that_torch_cannot_use_is_none(self, monkeypatch):
+        monkeypatch.setattr(presence, "gpu_count", lambda: 1)
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        assert not presence.usable.__wrapped__()
+
+    @pytest.mark.parametrize(("capability", "usable"), [((6, 0), True), ((9, 0), True), ((5, 2), False)])
+    def test_a_gpu_that_the_toolchain_compiles_for_is_usable(self, monkeypatch, capability, usable):
+        monkeypatch.setattr(presence, "gpu_count", lambda: 1)
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda index: capability)
+        assert presence.usable.__wrapped__() is usable
 
 
 class TestPresent:

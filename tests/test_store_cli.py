@@ -98,7 +98,7 @@ def test_records_of_this_machine(filled, capsys, monkeypatch):
 
     monkeypatch.setattr(devices, "open_device", open_device, raising=False)
     assert run(capsys, "device=cpu", "device.threads=1")[2]["count"] == 5
-    assert asked == [(("cpu",), {"threads": 1})]
+    assert asked == [((), {"name": "cpu", "threads": 1, "workers": None, "deadline": None})]
     assert run(capsys, "device=cpu", "device_name=other")[2]["count"] == 0
 
 
@@ -131,6 +131,7 @@ def test_exports(filled, capsys):
         (["op=conv3x3", "op.kernel=99", "op.padding=0"], "the kernel is 99 high"),
         (["outcome=good"], "unknown outcome 'good'"),
         (["limit=0"], "limit must be at least 1, not 0"),
+        (["device=p100"], "device=p100 is a GPU to compile for"),
         (["device_name=P100"], "unknown device_name 'P100' (allowed: Other [CPU], Test CPU)"),
         (["action=best", "template=cpu/magic"], "unknown template 'cpu/magic'"),
         (["action=best", "outcome=failed"], "leave out outcome=failed"),

@@ -7,36 +7,59 @@ from typing import Any
 from wpk_envs.core import Device
 from wpk_envs.errors import UserError, unknown
 
-DEVICES = ("auto", "cpu")
-NOT_YET = ("cuda", "p100", "gtx", "rtx", "nvidia")
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "auto": ("threads", "workers", "deadline"),
+    "cpu": ("threads", "workers", "deadline", "memory_gib"),
+    "cuda": ("gpus", "protocol", "tf32", "workers", "deadline"),
+}
+"""The settings of each device."""
 
-__all__ = ["DEVICES", "open_device"]
+DEVICES = tuple(SETTINGS)
+
+__all__ = ["DEVICES", "SETTINGS", "check_name", "open_device"]
 
 
-def open_device(
-    name: str = "auto",
-    threads: int = 1,
-    workers: int | None = None,
-    deadline: float | None = None,
-    memory_gib: float | None = None,
-) -> Device:
-    """Open a device by name; its worker processes start in the background.
+def open_device(name: str = "auto", **settings: Any) -> Device:
+    """Open a device by name; its processes start in the background.
 
     Args:
-        name: ``"cpu"``, or ``"auto"`` for the fastest device that this suite supports here.
-        threads: Threads of one kernel (CPU).
-        workers: Candidates measured at the same time; as many as the cores allow if none.
-        deadline: Seconds that one candidate may take; the device's own default if none.
-        memory_gib: Memory that one candidate may take; the device's own default if none.
+        name: ``"cpu"``, ``"cuda"`` for the NVIDIA GPUs here, or ``"auto"``: a GPU where one can be used,
+            else the CPU; with ``threads``, which only the CPU has, the CPU.
+        settings: Those of the device, see `SETTINGS` and `wpk_envs.devices.cpu.CpuDevice` or
+            `wpk_envs.devices.cuda.live.CudaDevice`; one that is none has the device's own default.
 
     Raises:
-        UserError: For an unknown device, or settings that this host cannot have.
+        UserError: For an unknown device or setting, and for values that this host cannot have.
     """
-    if any(str(name).lower().startswith(prefix) for prefix in NOT_YET):
-        raise UserError(f"device '{name}' is not available yet, only the CPU is: use device=cpu or device=auto")
-    if name not in DEVICES:
-        raise unknown("device", name, DEVICES)
+    check_name(name)
+    for key in settings:
+        if key not in SETTINGS[name]:
+            raise unknown(f"setting of device {name}", key, SETTINGS[name])
+    given = {key: value for key, value in settings.items() if value is not None}
+    if name == "cuda" or (name == "auto" and "threads" not in given and _has_gpu()):
+        from wpk_envs.devices.cuda.live import CudaDevice
+
+        return CudaDevice(**given)
     from wpk_envs.devices.cpu import CpuDevice
 
-    given: dict[str, Any] = {"deadline": deadline, "memory_gib": memory_gib}
-    return CpuDevice(threads, workers, **{key: value for key, value in given.items() if value is not None})
+    return CpuDevice(**given)
+
+
+def check_name(name: str) -> None:
+    """Raise `UserError` unless candidates can be measured on a device of that name."""
+    if name in DEVICES:
+        return
+    from wpk_envs.devices.cuda import descriptions
+
+    if name not in descriptions.names():
+        raise unknown("device", name, [*DEVICES, *descriptions.names()])
+    raise UserError(
+        f"device={name} is a GPU to compile for (python -m experiments.record stage=build device={name}), and "
+        "predicted devices are not available yet: use device=cuda for the GPU at hand, or device=cpu"
+    )
+
+
+def _has_gpu() -> bool:
+    from wpk_envs.devices.cuda.presence import usable
+
+    return usable()

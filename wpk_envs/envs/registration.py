@@ -94,11 +94,11 @@ def open_problem(
     Args:
         opened: Closes what is opened here; what was given stays the caller's.
         operator: Name of an operator.
-        device: ``"auto"``, the name of a device, or an open device.
+        device: The name of a device (see `wpk_envs.devices.open_device`), or an open device.
         store: Where measurements are kept: true is the user's store, false keeps nothing.
         reuse: Whether records of earlier runs may answer instead of the device.
         budget: Limits; a number limits the trials, none is without limit.
-        threads: Threads that one kernel uses, 1 if none; part of an open device, so not given with one.
+        threads: Threads that one kernel uses on the CPU, 1 if none; part of an open device, so not given with one.
         op: Fields of the operator to change, such as ``{"height": 28}``.
 
     Raises:
@@ -115,7 +115,7 @@ def _device(opened: ExitStack, device: str | Device, threads: int | None) -> Dev
     if not isinstance(device, Device):
         from wpk_envs.devices import open_device
 
-        return opened.enter_context(open_device(device, threads=1 if threads is None else threads))
+        return opened.enter_context(open_device(device, **({} if threads is None else {"threads": threads})))
     if threads not in (None, device.info.threads):
         raise UserError(
             f"threads={threads} was given with an open device of {device.info.threads} threads; "
