@@ -8,7 +8,7 @@ from wpk_envs.core import Device
 from wpk_envs.errors import UserError, unknown
 
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "auto": ("threads", "workers", "deadline"),
+    "auto": ("threads", "workers", "deadline", "memory_gib"),
     "cpu": ("threads", "workers", "deadline", "memory_gib"),
     "cuda": ("gpus", "protocol", "tf32", "workers", "deadline"),
 }
@@ -24,7 +24,7 @@ def open_device(name: str = "auto", **settings: Any) -> Device:
 
     Args:
         name: ``"cpu"``, ``"cuda"`` for the NVIDIA GPUs here, or ``"auto"``: a GPU where one can be used,
-            else the CPU; with ``threads``, which only the CPU has, the CPU.
+            else the CPU; with a setting that only the CPU has, such as ``threads``, the CPU.
         settings: Those of the device, see `SETTINGS` and `wpk_envs.devices.cpu.CpuDevice` or
             `wpk_envs.devices.cuda.live.CudaDevice`; one that is none has the device's own default.
 
@@ -36,7 +36,7 @@ def open_device(name: str = "auto", **settings: Any) -> Device:
         if key not in SETTINGS[name]:
             raise unknown(f"setting of device {name}", key, SETTINGS[name])
     given = {key: value for key, value in settings.items() if value is not None}
-    if name == "cuda" or (name == "auto" and "threads" not in given and _has_gpu()):
+    if name == "cuda" or (name == "auto" and given.keys() <= {*SETTINGS["cuda"]} and _has_gpu()):
         from wpk_envs.devices.cuda.live import CudaDevice
 
         return CudaDevice(**given)
