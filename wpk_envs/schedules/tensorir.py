@@ -56,3 +56,32 @@ def unroll_all(schedule: Schedule, loops: Sequence[Any]) -> None:
     """Unroll every loop given."""
     for loop in loops:
         schedule.unroll(loop)
+
+
+def linear(matrix: np.ndarray, row: Any, term: Callable[[int], Any]) -> Any:
+    """Row ``row`` of a constant matrix times a vector of terms; zeros cost nothing once ``row`` is unrolled.
+
+    Args:
+        matrix: Its coefficients.
+        row: Index of the row, an expression.
+        term: The vector's element at a position.
+    """
+
+    def dot(coefficients: Sequence[float]) -> Any:
+        total = None
+        for position, coefficient in enumerate(coefficients):
+            if coefficient == 0:
+                continue
+            value = term(position)
+            if abs(coefficient) != 1:
+                value = value * tvm.tirx.const(abs(float(coefficient)), "float32")
+            if total is None:
+                total = value if coefficient > 0 else tvm.tirx.const(0.0, "float32") - value
+            else:
+                total = total + value if coefficient > 0 else total - value
+        return total
+
+    expression = dot(matrix[-1])
+    for number in range(len(matrix) - 2, -1, -1):
+        expression = tvm.tirx.Select(row == number, dot(matrix[number]), expression)
+    return expression

@@ -14,11 +14,12 @@ from tvm import te
 from tvm.s_tir import Schedule
 
 from wpk_envs.core import KnobValue
-from wpk_envs.schedules.tensorir import Arguments, epilogue, unroll_all
+from wpk_envs.schedules.tensorir import Arguments, epilogue, linear, unroll_all
 
 __all__ = [
     "Arguments",
     "epilogue",
+    "linear",
     "padded_input",
     "parallel_outer",
     "split_initialisation",

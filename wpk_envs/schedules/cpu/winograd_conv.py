@@ -7,7 +7,6 @@ of output channels), transform back, apply the epilogue. Filters are transformed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -181,12 +180,12 @@ class WinogradConv(Template):
         tiles = (op.batch, shape.rows, shape.columns)
         half_in = te.compute(
             (*tiles, shape.blocks_in, edge, edge, lanes),
-            lambda n, h, w, c, e, b, v: _linear(matrix.bt, e, lambda a: pad[n, c, h * m + a, w * m + b, v]),
+            lambda n, h, w, c, e, b, v: ir.linear(matrix.bt, e, lambda a: pad[n, c, h * m + a, w * m + b, v]),
             name="half_in",
         )
         data = te.compute(
             (op.batch, edge, edge, shape.rows, shape.columns, shape.blocks_in * lanes),
-            lambda n, e, f, h, w, c: _linear(matrix.bt, f, lambda b: half_in[n, h, w, c // lanes, e, b, c % lanes]),
+            lambda n, e, f, h, w, c: ir.linear(matrix.bt, f, lambda b: half_in[n, h, w, c // lanes, e, b, c % lanes]),
             name="data",
         )
         k = te.reduce_axis((0, op.channels), "k")
@@ -199,12 +198,12 @@ class WinogradConv(Template):
         )
         half_out = te.compute(
             (*tiles, shape.blocks_out, m, edge, lanes),
-            lambda n, h, w, o, y, f, v: _linear(matrix.at, y, lambda e: product[n, e, f, h, w, o * lanes + v]),
+            lambda n, h, w, o, y, f, v: ir.linear(matrix.at, y, lambda e: product[n, e, f, h, w, o * lanes + v]),
             name="half_out",
         )
         result = te.compute(
             (*tiles, shape.blocks_out, m, m, lanes),
-            lambda n, h, w, o, y, z, v: _linear(matrix.at, z, lambda f: half_out[n, h, w, o, y, f, v]),
+            lambda n, h, w, o, y, z, v: ir.linear(matrix.at, z, lambda f: half_out[n, h, w, o, y, f, v]),
             name="result",
         )
         output = te.compute(
@@ -220,30 +219,6 @@ class WinogradConv(Template):
         schedule, finish = args.finish(output, layout, lambda a: rules.unblock_channels(a, 1, op.filters))
         _schedule(schedule, config, shape, device.threads)
         return finish()
-
-
-def _linear(matrix: np.ndarray, row: Any, term: Callable[[int], Any]) -> Any:
-    """Row ``row`` of a constant matrix times a vector of terms; zeros cost nothing once ``row`` is unrolled."""
-    from tvm.tirx import Select, const
-
-    def dot(coefficients: Sequence[float]) -> Any:
-        total = None
-        for position, coefficient in enumerate(coefficients):
-            if coefficient == 0:
-                continue
-            value = term(position)
-            if abs(coefficient) != 1:
-                value = value * const(abs(float(coefficient)), "float32")
-            if total is None:
-                total = value if coefficient > 0 else const(0.0, "float32") - value
-            else:
-                total = total + value if coefficient > 0 else total - value
-        return total
-
-    expression = dot(matrix[-1])
-    for number in range(len(matrix) - 2, -1, -1):
-        expression = Select(row == number, dot(matrix[number]), expression)
-    return expression
 
 
 def _schedule(s: Any, config: Config, shape: Shape, threads: int) -> None:

@@ -4,7 +4,8 @@ from wpk_envs.core import Template
 from wpk_envs.schedules.cuda.encoding import CUDA_ENCODING
 from wpk_envs.schedules.cuda.gemm import GemmTemplate
 from wpk_envs.schedules.cuda.implicit_gemm_conv import ImplicitGemmConv
+from wpk_envs.schedules.cuda.winograd_conv import WinogradConv
 
-CUDA_TEMPLATES: tuple[Template, ...] = (ImplicitGemmConv(), GemmTemplate())
+CUDA_TEMPLATES: tuple[Template, ...] = (ImplicitGemmConv(), WinogradConv(), GemmTemplate())
 
-__all__ = ["CUDA_ENCODING", "CUDA_TEMPLATES", "GemmTemplate", "ImplicitGemmConv"]
+__all__ = ["CUDA_ENCODING", "CUDA_TEMPLATES", "GemmTemplate", "ImplicitGemmConv", "WinogradConv"]

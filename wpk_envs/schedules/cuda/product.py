@@ -38,6 +38,9 @@ SMALLEST_STEP = 4
 
 LARGEST_SPLIT = 32
 
+MOST_FETCHED = 32
+"""Elements of one tile that a thread fetches at most: each takes a register for its address or its value."""
+
 BLOCKS_OF_SPLIT = 8
 """Beyond so many blocks per multiprocessor, splitting the reduction only adds sums."""
 
@@ -100,7 +103,8 @@ class Tile:
     @property
     def threads(self) -> int:
         """Threads of a block."""
-        return _threads(self.block_m, self.block_n, self.thread_m, self.thread_n, self.vthread_m, self.vthread_n)
+        sizes = self.block_m, self.block_n, self.thread_m, self.thread_n, self.vthread_m, self.vthread_n
+        return max(1, _threads(*sizes))
 
     @property
     def accumulators(self) -> int:
@@ -116,27 +120,34 @@ class Tile:
         )
 
 
-def constraints(selectors: tuple[str, ...], product_of: Callable[..., Product], device: DeviceInfo) -> list[Constraint]:
+def constraints(
+    selectors: tuple[str, ...], product_of: Callable[..., Product], device: DeviceInfo, splits: bool = True
+) -> list[Constraint]:
     """Every static rule of a product's knobs; a config that passes compiles, fits and does not spill.
 
     Args:
         selectors: Knobs that decide which product it is, such as ``("layout",)``.
         product_of: The product for one value per selector.
         device: Whose limits hold.
+        splits: Whether the template has the knob ``split_k``; without it there is one part.
     """
-    return _Rules(selectors, functools.cache(product_of), device).all()
+    return _Rules(selectors, functools.cache(product_of), device, splits).all()
 
 
 class _Rules:
-    def __init__(self, selectors: tuple[str, ...], product_of: Callable[..., Product], device: DeviceInfo) -> None:
-        self.selectors, self.product_of, self.device = selectors, product_of, device
+    def __init__(
+        self, selectors: tuple[str, ...], product_of: Callable[..., Product], device: DeviceInfo, splits: bool
+    ) -> None:
+        self.selectors, self.product_of, self.device, self.splits = selectors, product_of, device, splits
 
     def all(self) -> list[Constraint]:
         return [*self._tiles(), *self._threads(), *self._reduction()]
 
     def _rule(self, knobs: tuple[str, ...], allows: Callable[..., bool], reason: str) -> Constraint:
-        """A rule that reads the product too: ``allows(product, *values)``."""
+        """A rule that reads the product too: ``allows(product, *values)``; ``split_k`` is the last knob, if any."""
         count = len(self.selectors)
+        if knobs[-1:] == ("split_k",) and not self.splits:
+            return self._rule(knobs[:-1], lambda *given: allows(*given, 1), reason)
         return Constraint(
             (*self.selectors, *knobs), lambda *given: allows(self.product_of(*given[:count]), *given[count:]), reason
         )
@@ -166,14 +177,14 @@ class _Rules:
         device, most = self.device, self.device.limits["threads_per_block"]
         shared = device.limits["shared_bytes_per_block"]
 
-        def registers_fit(m: int, n: int, k: int, *register_tile_and_stage: int) -> bool:
-            *register_tile, stage = register_tile_and_stage
-            tile = Tile(m, n, k, *register_tile, vector_load=1, stage=stage, split_k=1, unroll=1)
-            return tile.threads > 0 and registers(tile) <= rules.registers_allowed(device, tile.threads)
+        def registers_fit(*sizes_and_stage: int) -> bool:
+            *sizes, stage = sizes_and_stage
+            tile = Tile(*sizes, vector_load=1, stage=stage, split_k=1, unroll=1)  # type: ignore[misc]
+            return registers(tile) <= rules.registers_allowed(device, tile.threads)
 
         def operands_to_fetch(m: int, n: int, k: int, *register_tile: int) -> bool:
             threads = _threads(m, n, *register_tile)
-            return 2 * min(m, n) * k >= threads
+            return threads <= 2 * min(m, n) * k and (m + n) * k <= MOST_FETCHED * threads
 
         outer = ("thread_m", "thread_n", "vthread_m", "vthread_n")
         return [
@@ -190,7 +201,8 @@ class _Rules:
             Constraint(
                 ("block_m", "block_n", "block_k", *outer),
                 operands_to_fetch,
-                "at least half of a block's threads fetch from either operand",
+                "at least half of a block's threads fetch from either operand, and none more than "
+                f"{MOST_FETCHED} elements of a tile",
             ),
             self._rule(
                 ("block_m", "block_n", "block_k"),

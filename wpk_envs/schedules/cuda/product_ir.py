@@ -67,17 +67,24 @@ def guarded(inside: Sequence[Any], value: Callable[[], Any]) -> Any:
     return te.if_then_else(te.all(*conditions), value(), tirx.const(0.0, "float32"))
 
 
-def schedule(s: Schedule, product: Product, tile: Tile, name: str = "product", output: str = "output") -> None:
+def schedule(s: Schedule, product: Product, tile: Tile, name: str = "product", output: str | None = "output") -> None:
     """Bind, tile and unroll a declared product and the block that takes its elements.
 
-    The output block's loops must be (batch, m, n), and its element (batch, m, n) read the product's.
+    Args:
+        s: The schedule.
+        product: The product's extents.
+        tile: Its tile sizes.
+        name: Name of its block.
+        output: The block with loops (batch, m, n) whose element reads the product's of the same place; without
+            one the product goes to global memory, for a stage that follows.
     """
     main = s.get_sblock(name)
-    if tile.split_k == 1:
+    if tile.split_k == 1 and output is not None:
         s.set_scope(main, 0, "local")
         store = s.get_sblock(output)
     else:
         store = s.cache_write(main, 0, "local")
+    if tile.split_k > 1 and output is not None:
         _schedule_sum(s, f"{name}_sum", output)
     thread = _bind_tile(s, store, product, tile)
     s.compute_at(main, thread, preserve_unit_loops=True)
@@ -150,13 +157,18 @@ def _fetch(s: Schedule, block: Any, k_tile: Any, operand: Operand, tile: Tile) -
 def _schedule_sum(s: Schedule, name: str, output: str) -> None:
     """Sum the parts of a split reduction, one thread per output element."""
     store = s.get_sblock(output)
-    blocks, threads = s.split(s.fuse(*s.get_loops(store)), [None, SUM_THREADS])
-    s.bind(blocks, "blockIdx.x")
-    s.bind(threads, "threadIdx.x")
+    thread = bind_flat(s, s.get_loops(store), SUM_THREADS)
     total = s.get_sblock(name)
     s.set_scope(total, 0, "local")
-    s.compute_at(total, threads, preserve_unit_loops=True)
+    s.compute_at(total, thread, preserve_unit_loops=True)
     part = s.get_loops(total)[-1]
-    init = s.decompose_reduction(total, part)
+    s.decompose_reduction(total, part)
     s.unroll(part)
-    assert init is not None
+
+
+def bind_flat(s: Schedule, loops: Sequence[Any], threads: int) -> Any:
+    """Spread loops over blocks of so many threads, one element each; the thread's loop."""
+    block, thread = s.split(s.fuse(*loops), [None, threads])
+    s.bind(block, "blockIdx.x")
+    s.bind(thread, "threadIdx.x")
+    return thread
