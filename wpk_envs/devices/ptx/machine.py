@@ -58,14 +58,14 @@ _MISALIGNED, _ZERO, _ENDLESS = int(Fault.MISALIGNED), int(Fault.DIVISION), int(F
 _PARTIAL, _SCATTERED = int(Fault.PARTIAL), int(Fault.SCATTERED)
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _blame(fault: Any, kind: int, place: int, thread: int, detail: int) -> int:
     """Leave the reason for stopping; gives -1."""
     fault[0], fault[1], fault[2], fault[3] = kind, place, thread, detail
     return -1
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _first(masks: Any, mask: int) -> int:
     """The first lane of a mask, which has one."""
     lane = 0
@@ -74,13 +74,13 @@ def _first(masks: Any, mask: int) -> int:
     return lane
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _alone(masks: Any, lane: int) -> None:
     masks[SINGLE, :] = 0
     masks[SINGLE, lane] = -1
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _objection(address: int, space: int, store: bool, bytes_: int, memory: Any) -> int:
     """Why one access is not allowed, 0 if it is."""
     window = address >> WINDOW
@@ -94,21 +94,21 @@ def _objection(address: int, space: int, store: bool, bytes_: int, memory: Any) 
     return _READ_ONLY if store and not memory[window, _WRITABLE] else 0
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _transfer(
-    row: Any, place: int, base: int, thread: int, mask: int, masks: Any, window: int, memory: Any, fault: Any
+    code: Any, place: int, base: int, thread: int, mask: int, masks: Any, window: int, memory: Any, fault: Any
 ) -> int:
     """Move the cells of all lanes of a mask; their addresses are known to be good and in one window."""
-    lanes, mask_bytes, cell = masks.shape[1], masks.shape[1] * 4, row[_NUMBER]
+    lanes, mask_bytes, cell = masks.shape[1], masks.shape[1] * 4, code[place, _NUMBER]
     mask_at = masks.ctypes.data + mask * mask_bytes
-    address, stride = base + row[_A], memory[window, _STRIDE]
-    delta = row[_OFFSET] - (window << WINDOW) - START + thread * stride
+    address, stride = base + code[place, _A], memory[window, _STRIDE]
+    delta = code[place, _OFFSET] - (window << WINDOW) - START + thread * stride
     data, flags = memory[window, _DATA] + delta, memory[window, _FLAGS]
-    for cells in range(row[_COUNT]):
-        value = base + row[_D if cells == 0 else _A + cells]
+    for cells in range(code[place, _COUNT]):
+        value = base + code[place, _D if cells == 0 else _A + cells]
         shift = cells * CELL_BYTES[cell]
         marks = flags + delta + shift
-        if row[_KIND] == _STORE:
+        if code[place, _KIND] == _STORE:
             scatter(cell, lanes, mask_at, address, data + shift, stride, value)
             if flags:
                 mark(cell, lanes, mask_at, address, marks, stride)
@@ -123,39 +123,39 @@ def _transfer(
     return 0
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _access(
-    row: Any, place: int, base: int, longs: Any, thread: int, mask: int, masks: Any, memory: Any, fault: Any
+    code: Any, place: int, base: int, longs: Any, thread: int, mask: int, masks: Any, memory: Any, fault: Any
 ) -> int:
     """Run a load or store: all lanes at once if they stay in one array, else one after the other."""
-    lanes, space, store = masks.shape[1], row[_SPACE], row[_KIND] == _STORE
+    lanes, space, store = masks.shape[1], code[place, _SPACE], code[place, _KIND] == _STORE
     first = _first(masks, mask)
-    bytes_ = CELL_BYTES[row[_NUMBER]] * row[_COUNT]
-    column = (base + row[_A] - longs.ctypes.data) >> 3
-    address = longs[column + first] + row[_OFFSET]
+    bytes_ = CELL_BYTES[code[place, _NUMBER]] * code[place, _COUNT]
+    column = (base + code[place, _A] - longs.ctypes.data) >> 3
+    address = longs[column + first] + code[place, _OFFSET]
     if _objection(address, space, store, bytes_, memory) == 0:
         window = address >> WINDOW
-        delta, limit = row[_OFFSET] - (window << WINDOW) - START, memory[window, _BYTES] - bytes_
+        delta, limit = code[place, _OFFSET] - (window << WINDOW) - START, memory[window, _BYTES] - bytes_
         mask_at = masks.ctypes.data + mask * lanes * 4
-        if outside(lanes, mask_at, base + row[_A], delta, limit, bytes_ - 1) == 0:
-            return _transfer(row, place, base, thread, mask, masks, window, memory, fault)
+        if outside(lanes, mask_at, base + code[place, _A], delta, limit, bytes_ - 1) == 0:
+            return _transfer(code, place, base, thread, mask, masks, window, memory, fault)
     for lane in range(lanes):
         if masks[mask, lane]:
-            address = longs[column + lane] + row[_OFFSET]
+            address = longs[column + lane] + code[place, _OFFSET]
             problem = _objection(address, space, store, bytes_, memory)
             if problem:
                 return _blame(fault, problem, place, thread + lane, address)
     for lane in range(lanes):
         if masks[mask, lane]:
             _alone(masks, lane)
-            window = (longs[column + lane] + row[_OFFSET]) >> WINDOW
-            problem = _transfer(row, place, base, thread, SINGLE, masks, window, memory, fault)
+            window = (longs[column + lane] + code[place, _OFFSET]) >> WINDOW
+            problem = _transfer(code, place, base, thread, SINGLE, masks, window, memory, fault)
             if problem:
                 return problem
     return 0
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _park(places: Any, states: Any, masks: Any, mask: int, place: int, state: int) -> None:
     """Put the threads of a mask at a place and into a state."""
     for lane in range(masks.shape[1]):
@@ -163,7 +163,7 @@ def _park(places: Any, states: Any, masks: Any, mask: int, place: int, state: in
             places[lane], states[lane] = place, state
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _run_group(
     code: Any,
     base: int,
@@ -188,11 +188,10 @@ def _run_group(
                 _park(places, states, masks, ACTIVE, place, RUNNING)
                 break
             steps -= 1
-            row = code[place]
-            kind, mask, some, masked = row[_KIND], ACTIVE, together, aside
-            if row[_GUARD] >= 0:
+            kind, mask, some, masked = code[place, _KIND], ACTIVE, together, aside
+            if code[place, _GUARD] >= 0:
                 chosen = active + CHOSEN * lanes * 4
-                some = restrict(lanes, chosen, active, base + row[_GUARD], row[_WANTED])
+                some = restrict(lanes, chosen, active, base + code[place, _GUARD], code[place, _WANTED])
                 if some < together:
                     mask, masked = CHOSEN, True
             if kind == _BRANCH:
@@ -200,17 +199,19 @@ def _run_group(
                     return _blame(fault, _ENDLESS, place, thread + _first(masks, ACTIVE), 0)
                 if 0 < some < together:
                     _park(places, states, masks, ACTIVE, place + 1, RUNNING)
-                    _park(places, states, masks, CHOSEN, row[_TARGET], RUNNING)
+                    _park(places, states, masks, CHOSEN, code[place, _TARGET], RUNNING)
                     break
-                place = row[_TARGET] if some else place + 1
+                place = code[place, _TARGET] if some else place + 1
                 continue
             if some:
                 if kind <= _DIVIDE:
-                    if kind == _DIVIDE and zeros(row[_WIDE], lanes, active + mask * lanes * 4, base + row[_B]):
+                    if kind == _DIVIDE and zeros(
+                        code[place, _WIDE], lanes, active + mask * lanes * 4, base + code[place, _B]
+                    ):
                         return _blame(fault, _ZERO, place, thread + _first(masks, mask), 0)
-                    _compute(row, base, lanes, active + mask * lanes * 4, masked, scratch)
+                    _compute(code, place, base, lanes, active + mask * lanes * 4, masked, scratch)
                 elif kind <= _STORE:
-                    if _access(row, place, base, longs, thread, mask, masks, memory, fault):
+                    if _access(code, place, base, longs, thread, mask, masks, memory, fault):
                         return -1
                 elif kind == _BARRIER:
                     _park(places, states, masks, ACTIVE, place, WAITING)
@@ -222,7 +223,7 @@ def _run_group(
             place += 1
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _choose(places: Any, states: Any, masks: Any) -> tuple[int, int, int, bool]:
     """Make the running threads that are furthest behind the active ones.
 
@@ -245,16 +246,22 @@ def _choose(places: Any, states: Any, masks: Any) -> tuple[int, int, int, bool]:
     return place, stop, together, aside
 
 
-@njit(nogil=True)
-def _compute(row: Any, base: int, lanes: int, mask: int, masked: bool, scratch: int) -> None:
+@njit(nogil=True, _nrt=False)
+def _compute(code: Any, place: int, base: int, lanes: int, mask: int, masked: bool, scratch: int) -> None:
     """Run one computation on all lanes; if some are not to be changed, through a scratch row."""
-    d, a, b, c, e = base + row[_D], base + row[_A], base + row[_B], base + row[_C], base + row[_E]
-    compute(row[_NUMBER], lanes, scratch if masked else d, a, b, c, e)
+    d, a, b, c, e = (
+        base + code[place, _D],
+        base + code[place, _A],
+        base + code[place, _B],
+        base + code[place, _C],
+        base + code[place, _E],
+    )
+    compute(code[place, _NUMBER], lanes, scratch if masked else d, a, b, c, e)
     if masked:
-        blend(row[_WIDE], lanes, mask, d, scratch)
+        blend(code[place, _WIDE], lanes, mask, d, scratch)
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _run_block(
     code: Any, geometry: Any, longs: Any, places: Any, states: Any, masks: Any, scratch: Any, memory: Any, fault: Any
 ) -> int:
@@ -278,7 +285,7 @@ def _run_block(
             return -waiting
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _release(places: Any, states: Any, threads: int, fault: Any) -> int:
     """Let all threads pass the barrier; gives their number, 0 if all have ended, or the fault, negative."""
     waiting, meeting = 0, NEVER
@@ -299,7 +306,7 @@ def _release(places: Any, states: Any, threads: int, fault: Any) -> int:
     return waiting
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _place_block(block: int, geometry: Any, words: Any) -> None:
     """Fill the rows of the block's own coordinates."""
     rest = block
@@ -316,7 +323,7 @@ def machine() -> Callable[..., int]:
     """The compiled loop over blocks: compiled in about 10 s once, read from disk afterwards."""
     fingerprint = _fingerprint()
 
-    @njit(nogil=True, cache=True)
+    @njit(nogil=True, _nrt=False, cache=True)
     def run(
         code: Any,
         geometry: Any,
