@@ -6,14 +6,12 @@ The first line says what the trials belong to. A line that a killed process left
 from __future__ import annotations
 
 import dataclasses
-import errno
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 from wpk_envs.core import Measurement
 from wpk_envs.errors import UserError
+from wpk_envs.files import JsonLines, read_lines
 from wpk_envs.schedules.space import ScheduleSpace
 from wpk_envs.tuning import Trial
 
@@ -37,17 +35,14 @@ class Journal:
     def __init__(self, path: Path, space: ScheduleSpace) -> None:
         self._path = path
         header = _header(space)
-        lines = _whole_lines(path)
+        lines = read_lines(path)
         if lines:
-            self._check(json.loads(lines[0]), header)
-        self.earlier = [_to_trial(json.loads(line)) for line in lines[1:]]
+            self._check(lines[0], header)
+        self.earlier = [_to_trial(line) for line in lines[1:]]
         self._written = {trial.vector for trial in self.earlier}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
-        self._size = sum(len(line) for line in lines)
-        self._file.truncate(self._size)
+        self._file = JsonLines(path)
         if not lines:
-            self._append(header)
+            self._file.append(header)
 
     def _check(self, found: dict[str, Any], expected: dict[str, Any]) -> None:
         differing = [key for key in expected if found.get(key) != expected[key]]
@@ -61,18 +56,7 @@ class Journal:
         """Append a trial; one that came from this file is there already."""
         if trial.vector not in self._written:
             self._written.add(trial.vector)
-            self._append(to_dict(trial))
-
-    def _append(self, line: dict[str, Any]) -> None:
-        """Write a line whole, or on a full disk not at all."""
-        content = (json.dumps(line, separators=(",", ":")) + "\n").encode()
-        try:
-            if self._file.write(content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            self._file.truncate(self._size)
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
-        self._size += len(content)
+            self._file.append(to_dict(trial))
 
     def close(self) -> None:
         """Close the file."""
@@ -105,9 +89,3 @@ def _header(space: ScheduleSpace) -> dict[str, Any]:
         "encoding": [space.encoding.device_kind, space.encoding.version],
         "templates": {template.name: template.version for template in space.templates.values()},
     }
-
-
-def _whole_lines(path: Path) -> list[bytes]:
-    if not path.exists():
-        return []
-    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]

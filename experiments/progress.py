@@ -24,6 +24,47 @@ def console() -> Console:
     return console if console.is_terminal else Console(width=WIDTH)
 
 
+class Steps:
+    """Shows how many of a known number of steps are done, with a remark.
+
+    Args:
+        console: Where to; `rich.console.Console.is_terminal` decides how.
+        title: What is being done.
+        total: How many steps there are.
+    """
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self._console = console
+        self._title = title
+        self._total = total
+        self._done = 0
+        self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            texts = [TextColumn("[bold]{task.description}"), BarColumn(20), MofNCompleteColumn()]
+            remark = TextColumn("{task.fields[remark]}")
+            self._bar = Progress(*texts, remark, TimeElapsedColumn(), console=console, transient=True)
+            self._task = self._bar.add_task(title, total=total, remark="")
+
+    def __enter__(self) -> Steps:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, remark: str) -> None:
+        """Show that one more is done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, remark=remark)
+        elif self._done == self._total or time.monotonic() - self._last_line > LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self._console.print(f"{self._title}: {self._done} of {self._total}, {remark}", highlight=False)
+
+
 class Display:
     """Shows trials, the best speedup, trials a minute and errors.
 

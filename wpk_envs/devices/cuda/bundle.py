@@ -32,7 +32,7 @@ from wpk_envs.files import replacing
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-EXPECTED = ("correct", "wrong", "out_of_bounds", "endless")
+EXPECTED = ("correct", "wrong", "crash", "endless")
 """How a kernel behaves: only bundles for acceptance have any that misbehave."""
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -11,7 +11,13 @@ from wpk_envs.devices.cuda.program import Program
 from wpk_envs.devices.ptx import Buffer, Warps
 
 
-def interpret(program: Program, text: str, inputs: Mapping[str, np.ndarray], warps: Warps = "forward") -> np.ndarray:
+def interpret(
+    program: Program,
+    text: str,
+    inputs: Mapping[str, np.ndarray],
+    warps: Warps = "forward",
+    blocks: Iterable[int] | None = None,
+) -> np.ndarray:
     """Run every block of every launch on packed inputs.
 
     Args:
@@ -19,18 +25,23 @@ def interpret(program: Program, text: str, inputs: Mapping[str, np.ndarray], war
         text: The PTX that the image was made of.
         inputs: Arrays by name, as `Operator.random_inputs` draws them.
         warps: In which order the warps of a block take turns.
+        blocks: Linear numbers of the blocks to run, for a program of one launch; all if none.
 
     Returns:
         The output in the operator's canonical layout; NaN where nothing was written.
 
     Raises:
         PtxError: For an instruction that is not known, and for every access that is not allowed.
+        ValueError: For some blocks of a program of several launches.
     """
+    if blocks is not None and len(program.launches) > 1:
+        raise ValueError("some blocks of one launch do not give what the next launch reads")
     functions = ptx.parse(text).functions
     buffers = _buffers(program, inputs)
     for launch in program.launches:
         kernel = ptx.Program(functions[launch.function])
-        kernel.run(launch.grid, launch.block, [buffers[name] for name in launch.buffers], warps=warps)
+        arguments = [buffers[name] for name in launch.buffers]
+        kernel.run(launch.grid, launch.block, arguments, blocks=blocks, warps=warps)
     output = program.arguments[-1]
     return output.pack(buffers[output.name].array)
 
