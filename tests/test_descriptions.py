@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from wpk_envs.devices.cuda import descriptions, presence, toolchain
+from wpk_envs.devices.cuda.gpu import GpuInfo
 from wpk_envs.errors import UserError
 
 PEAK_TFLOPS = {
@@ -80,20 +82,23 @@ class TestNamed:
             descriptions.describe(name, **changes)
 
 
-REPORTED = {
-    "model": "NVIDIA Somewhat 3000",
-    "arch": "sm_86",
-    "multiprocessors": 28,
-    "threads_per_block": 1024,
-    "threads_per_sm": 1536,
-    "blocks_per_sm": 16,
-    "registers_per_sm": 65536,
-    "shared_bytes_per_block": 49152,
-    "shared_bytes_per_sm": 102400,
-    "l2_bytes": 2359296,
-    "clock_mhz": 1777,
-    "memory_gbps": 360,
-}
+REPORTED = GpuInfo(
+    model="NVIDIA Somewhat 3000",
+    arch="sm_86",
+    properties={
+        "multiprocessors": 28,
+        "threads_per_block": 1024,
+        "threads_per_sm": 1536,
+        "blocks_per_sm": 16,
+        "registers_per_sm": 65536,
+        "shared_bytes_per_block": 49152,
+        "shared_bytes_per_sm": 102400,
+        "l2_bytes": 2359296,
+        "clock_mhz": 1777,
+        "memory_gbps": 360,
+    },
+    versions={"driver": "12.8", "torch": "2.9.0", "cudnn": "91002"},
+)
 
 
 class TestUsable:
@@ -140,23 +145,33 @@ class TestPresent:
         assert descriptions.match(model, arch, multiprocessors) == name
 
     def test_a_described_gpu_has_its_descriptions_limits(self):
-        versions = {**descriptions.build_versions(), "driver": "580.1"}
-        reported = {**REPORTED, "model": "NVIDIA H200", "arch": "sm_90", "multiprocessors": 132, "clock_mhz": 1}
-        info = descriptions.present(reported, versions)
+        properties = {**REPORTED.properties, "multiprocessors": 132, "clock_mhz": 1}
+        info = descriptions.present(
+            dataclasses.replace(REPORTED, model="NVIDIA H200", arch="sm_90", properties=properties)
+        )
         assert info.limits == descriptions.describe("h200").limits
         assert info.target == descriptions.describe("h200").target
-        assert info.versions == versions
+        assert info.versions.items() >= {**descriptions.build_versions(), **REPORTED.versions}.items()
         assert info.fingerprint != descriptions.describe("h200").fingerprint
 
     def test_another_gpu_has_what_its_driver_tells_and_that_is_said(self, caplog):
         with caplog.at_level(logging.INFO):
-            info = descriptions.present(REPORTED, {})
+            info = descriptions.present(REPORTED)
         assert "NVIDIA Somewhat 3000: its limits are the driver's" in caplog.text
-        assert {key: info.limits[key] for key in REPORTED if key in info.limits} == {
-            key: value for key, value in REPORTED.items() if key in info.limits
-        }
+        assert info.limits.items() >= REPORTED.properties.items()
         assert (info.limits["registers_per_thread"], info.limits["fp32_lanes_per_sm"]) == (255, 128)
         assert info.target["arch"] == "sm_86"
+
+    def test_records_of_another_way_of_timing_or_building_do_not_answer(self):
+        ways = [{}, {"protocol": "hot"}, {"tf32": True}, {"built_with": {"tvm": "0.27", "nvrtc": "12.8"}}]
+        assert len({descriptions.present(REPORTED, **way).fingerprint for way in ways}) == 4
+
+    @pytest.mark.parametrize(("arch", "sentence"), [("sm_52", "too old"), ("sm_130", "does not compile for sm_130")])
+    def test_a_gpu_that_the_toolchain_does_not_compile_for_is_a_sentence(self, arch, sentence):
+        gpu = dataclasses.replace(REPORTED, arch=arch)
+        with pytest.raises(UserError, match=sentence):
+            descriptions.present(gpu)
+        assert descriptions.present(gpu, built_with={"nvrtc": "14.0"}).target["arch"] == arch
 
     @pytest.mark.parametrize("name", PEAK_TFLOPS)
     def test_lanes_by_architecture(self, name):

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from wpk_envs.core import DeviceInfo
 from wpk_envs.devices.cuda import toolchain
+from wpk_envs.devices.cuda.gpu import GpuInfo
 from wpk_envs.errors import UserError, unknown
 
 LIMITS = (
@@ -97,23 +98,35 @@ def match(model: str, arch: str, multiprocessors: int) -> str | None:
     return None
 
 
-def present(properties: Mapping[str, Any], versions: Mapping[str, str]) -> DeviceInfo:
+def present(
+    gpu: GpuInfo, protocol: str = "cold", tf32: bool = False, built_with: Mapping[str, str] | None = None
+) -> DeviceInfo:
     """The GPU at hand: with the limits of the description that fits it, else with what its driver tells.
 
+    How it is timed is part of its versions, so that a record by one protocol never answers for another.
+
     Args:
-        properties: ``model``, ``arch`` and, as the driver reports them, all of `LIMITS` but
-            ``registers_per_thread`` and ``fp32_lanes_per_sm``.
-        versions: Of what kernels are built with (`build_versions`), of the driver and of what runs the baseline.
+        gpu: What the GPU and the libraries on it say of themselves.
+        protocol: Whether caches are cold or hot.
+        tf32: Whether the vendor's library may round to TF32.
+        built_with: Versions of what its kernels were compiled with; of what is installed here if none.
+
+    Raises:
+        UserError: Without ``built_with``, if the CUDA toolchain is missing or does not compile for the GPU.
     """
-    model, arch = str(properties["model"]), str(properties["arch"])
-    name = match(model, arch, int(properties["multiprocessors"]))
+    if built_with is None:
+        toolchain.check_arch(gpu.arch)
+        built_with = build_versions()
+    name = match(gpu.model, gpu.arch, gpu.properties["multiprocessors"])
     if name is not None:
-        limits = {key: int(fields(name)[key]) for key in LIMITS}
+        known = fields(name)
     else:
-        logger.info("no description in conf/device fits %s: its limits are the driver's", model)
-        known = {"registers_per_thread": REGISTERS_PER_THREAD, "fp32_lanes_per_sm": fp32_lanes(arch)}
-        limits = {key: int(known[key] if key in known else properties[key]) for key in LIMITS}
-    return _device(model, arch, limits, versions)
+        logger.info("no description in conf/device fits %s: its limits are the driver's", gpu.model)
+        lanes = fp32_lanes(gpu.arch)
+        known = {**gpu.properties, "registers_per_thread": REGISTERS_PER_THREAD, "fp32_lanes_per_sm": lanes}
+    timing = {"protocol": protocol, "tf32": "on" if tf32 else "off"}
+    limits = {key: int(known[key]) for key in LIMITS}
+    return _device(gpu.model, gpu.arch, limits, {**built_with, **gpu.versions, **timing})
 
 
 def fp32_lanes(arch: str) -> int:
