@@ -48,9 +48,17 @@ def _mask(builder: Any, address: Any, lane: Any) -> Any:
 
 def _each_vector(builder: Any, lanes: Any, body: Callable[[Any], None]) -> None:
     """A loop over the lanes; the body gets the first lane of each vector."""
-    step = ir.Constant(INT, WIDTH)
-    with cgutils.for_range(builder, builder.sdiv(lanes, step)) as loop:
-        body(builder.mul(loop.index, step))
+    before, loop = builder.block, builder.function.append_basic_block("vector")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    lane = builder.phi(INT)
+    lane.add_incoming(ir.Constant(INT, 0), before)
+    body(lane)
+    after = builder.add(lane, ir.Constant(INT, WIDTH))
+    lane.add_incoming(after, builder.block)
+    end = builder.function.append_basic_block("end")
+    builder.cbranch(builder.icmp_signed("<", after, lanes), loop, end)
+    builder.position_at_end(end)
 
 
 def _switch(builder: Any, number: Any, bodies: Sequence[Callable[[], None]]) -> None:

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from wpk_envs.devices.ptx.decode import Column, Kind
@@ -56,6 +57,12 @@ _GRID, _CTAID, _ORDER, _STEPS = (int(Geometry[name]) for name in ("GRID_X", "CTA
 _OUTSIDE, _UNWRITTEN, _READ_ONLY = int(Fault.OUTSIDE), int(Fault.UNWRITTEN), int(Fault.READ_ONLY)
 _MISALIGNED, _ZERO, _ENDLESS = int(Fault.MISALIGNED), int(Fault.DIVISION), int(Fault.ENDLESS)
 _PARTIAL, _SCATTERED = int(Fault.PARTIAL), int(Fault.SCATTERED)
+
+
+@njit(nogil=True, _nrt=False)
+def _at(array: Any) -> int:
+    """Address of an array; numba's own is unsigned, and its sum with a signed number a float."""
+    return np.int64(array.ctypes.data)
 
 
 @njit(nogil=True, _nrt=False)
@@ -100,7 +107,7 @@ def _transfer(
 ) -> int:
     """Move the cells of all lanes of a mask; their addresses are known to be good and in one window."""
     lanes, mask_bytes, cell = masks.shape[1], masks.shape[1] * 4, code[place, _NUMBER]
-    mask_at = masks.ctypes.data + mask * mask_bytes
+    mask_at = _at(masks) + mask * mask_bytes
     address, stride = base + code[place, _A], memory[window, _STRIDE]
     delta = code[place, _OFFSET] - (window << WINDOW) - START + thread * stride
     data, flags = memory[window, _DATA] + delta, memory[window, _FLAGS]
@@ -117,7 +124,7 @@ def _transfer(
                 for lane in range(lanes):
                     if masks[mask, lane]:
                         _alone(masks, lane)
-                        if unwritten(cell, lanes, masks.ctypes.data + SINGLE * mask_bytes, address, marks, stride):
+                        if unwritten(cell, lanes, _at(masks) + SINGLE * mask_bytes, address, marks, stride):
                             return _blame(fault, _UNWRITTEN, place, thread + lane, shift)
             gather(cell, lanes, mask_at, address, data + shift, stride, value)
     return 0
@@ -131,12 +138,12 @@ def _access(
     lanes, space, store = masks.shape[1], code[place, _SPACE], code[place, _KIND] == _STORE
     first = _first(masks, mask)
     bytes_ = CELL_BYTES[code[place, _NUMBER]] * code[place, _COUNT]
-    column = (base + code[place, _A] - longs.ctypes.data) >> 3
+    column = (base + code[place, _A] - _at(longs)) >> 3
     address = longs[column + first] + code[place, _OFFSET]
     if _objection(address, space, store, bytes_, memory) == 0:
         window = address >> WINDOW
         delta, limit = code[place, _OFFSET] - (window << WINDOW) - START, memory[window, _BYTES] - bytes_
-        mask_at = masks.ctypes.data + mask * lanes * 4
+        mask_at = _at(masks) + mask * lanes * 4
         if outside(lanes, mask_at, base + code[place, _A], delta, limit, bytes_ - 1) == 0:
             return _transfer(code, place, base, thread, mask, masks, window, memory, fault)
     for lane in range(lanes):
@@ -178,7 +185,7 @@ def _run_group(
     fault: Any,
 ) -> int:
     """Run one group until its threads wait or have ended; gives the steps that are left, or -1 after a fault."""
-    lanes, active = masks.shape[1], masks.ctypes.data
+    lanes, active = masks.shape[1], _at(masks)
     while True:
         place, stop, together, aside = _choose(places, states, masks)
         if place == NEVER:
@@ -274,9 +281,9 @@ def _run_block(
         for turn in range(groups):
             group = groups - 1 - turn if geometry[_ORDER] else turn
             first, last = group * lanes, (group + 1) * lanes
-            base, some = longs.ctypes.data + group * geometry[_STATE], slice(first, last)
+            base, some = _at(longs) + group * geometry[_STATE], slice(first, last)
             left = _run_group(
-                code, base, longs, first, places[some], states[some], masks, scratch.ctypes.data, memory, left, fault
+                code, base, longs, first, places[some], states[some], masks, _at(scratch), memory, left, fault
             )
             if left < 0:
                 return fault[0]
