@@ -110,7 +110,7 @@ def lower_cuda(module: tvm.IRModule, target: Mapping[str, Any]) -> CudaSource:
         lowered = _cuda_lowering()(tirx.transform.BindTarget(cuda.with_host(_target((("kind", "llvm"),))))(module))
     functions = {var.name_hint: function for var, function in lowered.functions.items()}
     statements = list(_statements(functions.pop("main").body))
-    device = _device_finish()(tvm.IRModule(functions))
+    device = _device_finish()(tvm.IRModule({name: _all_registers(each) for name, each in functions.items()}))
     source = tvm.get_global_func("target.build.cuda")(device, cuda).inspect_source()
     return CudaSource(
         code=source[source.index('extern "C" __global__') :],
@@ -121,6 +121,11 @@ def lower_cuda(module: tvm.IRModule, target: Mapping[str, Any]) -> CudaSource:
             if isinstance(each, tirx.AllocBuffer)
         },
     )
+
+
+def _all_registers(function: Any) -> Any:
+    """Ask for one resident block at least: without, ptxas spills registers for an occupancy of its own choice."""
+    return function.with_attr("tirx.launch_bounds_min_blocks_per_sm", 1)
 
 
 def _statements(statement: Any) -> Iterator[Any]:

@@ -215,9 +215,9 @@ class _Rules:
         multiprocessors = self.device.limits["multiprocessors"]
 
         def enough_blocks(p: Product, m: int, n: int, split: int) -> bool:
-            most = _blocks(p, SMALLEST_TILE, SMALLEST_TILE) * min(LARGEST_SPLIT, max(1, p.k // LARGEST_SPLIT))
+            sums = min(LARGEST_SPLIT, max(1, p.k // LARGEST_SPLIT)) if self.splits else 1
             blocks = _blocks(p, m, n) * split
-            return blocks >= rules.blocks_wanted(self.device, most) and (
+            return blocks >= rules.blocks_wanted(self.device, p.batch * p.m * p.n * sums) and (
                 split == 1 or blocks <= BLOCKS_OF_SPLIT * multiprocessors
             )
 

@@ -24,6 +24,9 @@ MAX_VECTOR = 4
 MAX_GRID_Z = 65535
 """Most blocks along a grid's last two axes (CUDA C++ Programming Guide, compute capabilities)."""
 
+FEW_OUTPUTS = 4
+"""Outputs of one thread below which more blocks are no gain."""
+
 SKEW = 4
 """Floats between rows of a shared tile that is written across its rows: they land in other banks."""
 
@@ -67,9 +70,9 @@ def registers_allowed(device: DeviceInfo, threads: int) -> int:
     return min(device.limits["registers_per_thread"], device.limits["registers_per_sm"] // threads // 8 * 8)
 
 
-def blocks_wanted(device: DeviceInfo, most: int) -> int:
-    """Blocks that a launch must have: one per multiprocessor, or half of what the shape allows at most."""
-    return min(device.limits["multiprocessors"], max(1, most // 2))
+def blocks_wanted(device: DeviceInfo, outputs: int) -> int:
+    """Blocks that a launch must have: one per multiprocessor, where one-warp blocks of few outputs allow it."""
+    return min(device.limits["multiprocessors"], max(1, outputs // (WARP * FEW_OUTPUTS)))
 
 
 def scaled_features(
