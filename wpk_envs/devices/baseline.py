@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wpk_envs.core import Operator
+from wpk_envs.devices.checking import relative_error
 from wpk_envs.devices.timing import estimate_seconds, interleave
 
 if TYPE_CHECKING:
@@ -56,30 +57,42 @@ def race(operator: Operator, threads: int = 1) -> Baseline:
     from wpk_envs.vendors.onednn import paths
 
     inputs = operator.random_inputs(np.random.default_rng())
-    reference = operator.reference(inputs)
     with torch.inference_mode():
         found = paths(operator, inputs, threads)
-        errors = {path.name: relative_error(path.output(), reference) for path in found}
-        right = [path for path in found if errors[path.name] <= TOLERANCE]
-        dropped = {
-            name: f"vendor path '{name}' is wrong by {error:.1e} of the largest magnitude (accepted: {TOLERANCE:.0e})"
-            for name, error in errors.items()
-            if not error <= TOLERANCE
-        }
-        if not right:
-            raise RuntimeError(f"no vendor path computes {operator.label}: {'; '.join(dropped.values())}")
-        latencies = _latencies(right, threads)
+        right, dropped = correct(found, operator, operator.reference(inputs))
+        return ranked(right, dropped, _latencies(right, threads))
+
+
+def correct(
+    found: Sequence[VendorPath], operator: Operator, reference: np.ndarray, tolerance: float = TOLERANCE
+) -> tuple[list[VendorPath], dict[str, str]]:
+    """The paths that give the right result, and what is wrong with the others by name.
+
+    Raises:
+        RuntimeError: If none is right.
+    """
+    errors = {path.name: relative_error(path.output(), reference) for path in found}
+    right = [path for path in found if errors[path.name] <= tolerance]
+    dropped = {
+        name: f"vendor path '{name}' is wrong by {error:.1e} of the largest magnitude (accepted: {tolerance:.0e})"
+        for name, error in errors.items()
+        if not error <= tolerance
+    }
+    if not right:
+        raise RuntimeError(f"no vendor path computes {operator.label}: {'; '.join(dropped.values()) or 'none runs'}")
+    return right, dropped
+
+
+def ranked(right: Sequence[VendorPath], dropped: Mapping[str, str], latencies: Mapping[str, float]) -> Baseline:
+    """The outcome of a race; the first path is the plain one."""
     best, plain = min(latencies, key=latencies.__getitem__), right[0].name
     return Baseline(best, latencies[best], plain, latencies[plain], latencies, dropped)
 
 
-def relative_error(output: np.ndarray, reference: np.ndarray) -> float:
-    """Largest deviation relative to the reference's largest magnitude; infinite for NaN or another shape."""
-    if output.shape != reference.shape:
-        return float("inf")
-    scale = float(np.abs(reference).max()) or 1.0
-    error = float(np.abs(output - reference).max()) / scale
-    return error if np.isfinite(error) else float("inf")
+def finalists(paths: Sequence[VendorPath], medians: Mapping[str, float]) -> list[VendorPath]:
+    """The paths that meet again: those near the fastest, and the plain one."""
+    bar = HEAT_FACTOR * min(medians.values())
+    return [path for path in paths if medians[path.name] <= bar or path is paths[0]]
 
 
 def _latencies(paths: Sequence[VendorPath], threads: int) -> dict[str, float]:
@@ -87,7 +100,6 @@ def _latencies(paths: Sequence[VendorPath], threads: int) -> dict[str, float]:
     estimates = {path.name: estimate_seconds(path.run, threads) for path in paths}
     heat = interleave([path.run for path in paths], list(estimates.values()), HEAT_ROUNDS, threads)
     medians = {path.name: statistics.median(samples) for path, samples in zip(paths, heat)}
-    bar = HEAT_FACTOR * min(medians.values())
-    final = [path for path in paths if medians[path.name] <= bar or path is paths[0]]
+    final = finalists(paths, medians)
     again = interleave([path.run for path in final], [estimates[path.name] for path in final], FINAL_ROUNDS, threads)
     return medians | {path.name: statistics.median(samples) for path, samples in zip(final, again)}

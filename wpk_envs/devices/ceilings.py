@@ -39,10 +39,14 @@ class Ceilings:
     def objection(self, candidate: Candidate, latency_us: float) -> str:
         """Why a latency cannot be true, in a sentence; empty if it can."""
         executed = candidate.template.executed_flops(candidate.operator, candidate.config)
-        gflops = executed / latency_us / 1e3
+        return self.objection_to(executed, candidate.operator.bytes, latency_us)
+
+    def objection_to(self, executed_flops: float, moved_bytes: int, latency_us: float) -> str:
+        """The same for what is known to be executed and moved."""
+        gflops = executed_flops / latency_us / 1e3
         if gflops > MARGIN * self.gflops:
             return f"suspiciously fast: it would execute {gflops:.0f} GFLOP/s where the peak is {self.gflops:.0f}"
-        bandwidth = candidate.operator.bytes / latency_us / 1e3
+        bandwidth = moved_bytes / latency_us / 1e3
         if bandwidth > MARGIN * self.gigabytes_per_second:
             allowed = self.gigabytes_per_second
             return f"suspiciously fast: it would move {bandwidth:.0f} GB/s where the cache gives {allowed:.0f}"

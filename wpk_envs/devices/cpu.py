@@ -14,7 +14,7 @@ import psutil
 from wpk_envs.core import Candidate, Device, DeviceInfo, Measurement, Operator
 from wpk_envs.devices.baseline import Baseline
 from wpk_envs.devices.ceilings import Ceilings
-from wpk_envs.devices.failures import NO_MEMORY
+from wpk_envs.devices.failures import NO_MEMORY, as_measurement
 from wpk_envs.devices.host import available_cores, check_threads
 from wpk_envs.devices.messages import Failure, FindCeilings, MeasureCandidate, RaceBaselines, Refusal, Start
 from wpk_envs.devices.pool import WorkerPool
@@ -104,10 +104,10 @@ class CpuDevice(Device):
 
         def hand_over(position: int, reply: Any) -> None:
             if on_result is not None:
-                on_result(position, _as_measurement(reply, self.deadline))
+                on_result(position, as_measurement(reply, self.deadline))
 
         replies = self._shared.pool.run(requests, self.deadline, hand_over)
-        return [_as_measurement(reply, self.deadline) for reply in replies]
+        return [as_measurement(reply, self.deadline) for reply in replies]
 
     def baseline(self, operator: Operator) -> Baseline:
         """The vendor's best path for an operator, raced once per process.
@@ -191,17 +191,6 @@ class _Shared:
                 if self._all.get((self.pool.owner, self.settings)) is self:
                     del self._all[self.pool.owner, self.settings]
                 self.pool.close()
-
-
-def _as_measurement(reply: Any, deadline: float) -> Measurement:
-    if isinstance(reply, Measurement):
-        return reply
-    if isinstance(reply, Refusal):
-        return Measurement(error="compile", message=reply.message)
-    assert isinstance(reply, Failure)
-    return Measurement(
-        error=reply.error, message=reply.message, measure_seconds=deadline if reply.error == "timeout" else 0.0
-    )
 
 
 def _check_importable(thing: object) -> None:
