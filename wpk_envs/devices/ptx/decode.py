@@ -273,7 +273,7 @@ class _Decoder:
         elif opcode in _MOVES and any(isinstance(operand, Group) for operand in instruction.operands):
             self._move_parts(_MOVES[opcode])
         else:
-            self._compute(isa.forms(opcode))
+            self._compute(isa.known().get(opcode, []))
 
     def _compute(self, forms: Sequence[Form]) -> None:
         if not forms:
@@ -386,22 +386,42 @@ class _Decoder:
     def _load_or_store(self, access: Access, address: Address, elements: Sequence[Operand]) -> None:
         bits = int(access.cell[1:])
         cell = _CELLS.get(access.cell, f"b{bits}")
-        letter = self._value_letter(elements[0], bits)
-        if not access.store and letter == "h" and cell == "s16":
-            cell = "u16"
-        find = self.source if access.store else self.target
-        first, *others = [find(element, letter) for element in elements]
+        letters = [self._value_letter(element, bits) for element in elements]
+        find = self._stored if access.store else self._loaded
+        first, *others = [find(each, letter, bits, n) for n, (each, letter) in enumerate(zip(elements, letters))]
         base = self._base(address)
         if others and base in (first, *others):
             base = self._copy(base)
-        rows = [first, base, *others]
         cls = (_STORES if access.store else _LOADS)[access.space]
-        more = {"offset": address.offset, "count": access.count, "wide": int(letter == "d")}
+        more = {"offset": address.offset, "count": access.count, "wide": int(bits == 64)}
         more["space"] = SPACES.index(access.space)
-        self.emit(Kind.STORE if access.store else Kind.LOAD, cls, CELLS.index(cell), rows, **more)
-        if letter == "h" and cell == "s8":
-            for row in (first, *others):
-                self.step(Class.NONE, "zext.16", [row, row])
+        kind = Kind.STORE if access.store else Kind.LOAD
+        self.emit(kind, cls, CELLS.index(cell), [first, base, *others], **more)
+        if not access.store:
+            for row, element, letter in zip((first, *others), elements, letters):
+                self._extend(row, element, letter, access.cell)
+
+    def _stored(self, element: Operand, letter: str, bits: int, number: int) -> int:
+        """Row of a value that is stored; of a 64-bit register the lower part may be."""
+        row = self.source(element, letter)
+        if letter != "d" or bits == 64:
+            return row
+        part = self.row("w", ("value", number))
+        self.step(Class.NONE, "low.b64", [part, row])
+        return part
+
+    def _loaded(self, element: Operand, letter: str, bits: int, number: int) -> int:
+        """Row that a value is loaded into; a 64-bit register may get a narrower one."""
+        row = self.target(element, letter)
+        return row if letter != "d" or bits == 64 else self.row("w", ("value", number))
+
+    def _extend(self, row: int, element: Operand, letter: str, cell: str) -> None:
+        """Fit a loaded value to a register that is wider than its cell."""
+        if letter == "h" and cell[0] == "s":
+            self.step(Class.NONE, "zext.16", [row, row])
+        elif letter == "d" and not cell.endswith("64"):
+            sign = "s" if cell[0] == "s" else "u"
+            self.step(Class.NONE, f"widen.{sign}32", [self.target(element, letter), row])
 
     def _copy(self, base: int) -> int:
         """A copy of an address that one of the loaded values would overwrite."""
@@ -415,7 +435,7 @@ class _Decoder:
         if isinstance(element, Constant) or (isinstance(element, Register) and element.name == "_"):
             return exact
         letter = self.letter(element)
-        return letter if bits < 32 and letter == "w" else exact
+        return letter if letter in "hwd"["hwd".index(exact) :] else exact
 
     def _base(self, address: Address) -> int:
         """Row of an address before its offset is added."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -176,33 +177,30 @@ _TABLE: list[tuple[Class, str, str, str]] = [
 
 
 def _integer_conversions() -> list[tuple[Class, str, str, str]]:
-    """``cvt`` between all integer types: narrow the source to its type, then fit the result's."""
+    """``cvt`` between all integer types; either register may be wider than its type."""
     table = []
     for target, source in product(("u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64"), repeat=2):
-        for letters in product(_holders(target), _holders(source)):
-            table.append((Class.CONVERT, f"cvt.{target}.{source}", "".join(letters), _convert(target, source)))
+        for into, given in product(_holders(target), _holders(source)):
+            table.append((Class.CONVERT, f"cvt.{target}.{source}", into + given, _convert(target, source, into, given)))
     return table
 
 
 def _holders(kind: str) -> str:
     """Letters of the registers that may hold a type."""
-    return {"8": "hw", "16": "h", "32": "w", "64": "d"}[kind[1:]]
+    return {"8": "hwd", "16": "hwd", "32": "wd", "64": "d"}[kind[1:]]
 
 
-def _convert(target: str, source: str) -> str:
-    steps, at = [], "a"
-    wide = source.endswith("64")
-    if source[1:] in ("8", "16"):
-        steps, at = [f"{_extension(source)} t a"], "t"
-    if wide and not target.endswith("64"):
-        steps, at = ["low.b64 t a"], "t"
-    if target.endswith("64"):
-        last = "mov.b64 d a" if wide else f"widen.{source[0]}32 d {at}"
-    elif target.endswith("32"):
-        last = f"mov.b32 d {at}"
-    else:
-        last = f"zext.16 d {at}" if target[1:] == "16" else f"{_extension(target)} t {at}; zext.16 d t"
-    return "; ".join([*steps, last])
+def _convert(target: str, source: str, into: str, given: str) -> str:
+    """Narrow the source to its type, then to the result's, then extend it to the result's register."""
+    if target.endswith("64") and source.endswith("64"):
+        return "mov.b64 d a"
+    steps, at = (["low.b64 t a"], "t") if given == "d" else ([], "a")
+    for kind in (source, target):
+        if kind[1:] in ("8", "16"):
+            steps, at = [*steps, f"{_extension(kind)} t {at}"], "t"
+    sign = (source if target.endswith("64") else target)[0]
+    last = {"h": "zext.16 d", "w": "mov.b32 d", "d": f"widen.{sign}32 d"}[into]
+    return "; ".join([*steps, f"{last} {at}"])
 
 
 def _extension(kind: str) -> str:
@@ -221,20 +219,16 @@ def _expanded(pattern: str) -> list[tuple[str, tuple[str, ...]]]:
 
 
 @lru_cache(maxsize=1)
-def _forms() -> dict[str, list[Form]]:
-    known: dict[str, list[Form]] = {}
+def known() -> Mapping[str, list[Form]]:
+    """Every way to use every opcode that is a plain computation."""
+    table: dict[str, list[Form]] = {}
     for kind, pattern, operands, template in [*_TABLE, *_integer_conversions()]:
         for opcode, words in _expanded(pattern):
             narrow = _extension(words[0]) if words and words[0] in ("u8", "s8") else ""
             text = template.format(*words, narrow=narrow)
             steps = tuple(tuple(step.split()) for step in text.split(";"))
-            known.setdefault(opcode, []).append(Form(kind, operands, steps))
-    return known
-
-
-def forms(opcode: str) -> list[Form]:
-    """Every way to use an opcode; empty if it is unknown or no plain computation."""
-    return _forms().get(opcode, [])
+            table.setdefault(opcode, []).append(Form(kind, operands, steps))
+    return table
 
 
 @dataclass(frozen=True)

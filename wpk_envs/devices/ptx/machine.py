@@ -60,7 +60,7 @@ _PARTIAL, _SCATTERED = int(Fault.PARTIAL), int(Fault.SCATTERED)
 
 
 @njit(nogil=True, _nrt=False)
-def _at(array: Any) -> int:
+def _at(array: Any) -> Any:
     """Address of an array; numba's own is unsigned, and its sum with a signed number a float."""
     return np.int64(array.ctypes.data)
 
@@ -103,12 +103,22 @@ def _objection(address: int, space: int, store: bool, bytes_: int, memory: Any) 
 
 @njit(nogil=True, _nrt=False)
 def _transfer(
-    code: Any, place: int, base: int, thread: int, mask: int, masks: Any, window: int, memory: Any, fault: Any
+    code: Any,
+    place: int,
+    base: int,
+    longs: Any,
+    thread: int,
+    mask: int,
+    masks: Any,
+    window: int,
+    memory: Any,
+    fault: Any,
 ) -> int:
     """Move the cells of all lanes of a mask; their addresses are known to be good and in one window."""
     lanes, mask_bytes, cell = masks.shape[1], masks.shape[1] * 4, code[place, _NUMBER]
     mask_at = _at(masks) + mask * mask_bytes
     address, stride = base + code[place, _A], memory[window, _STRIDE]
+    first = (address - _at(longs)) >> 3
     delta = code[place, _OFFSET] - (window << WINDOW) - START + thread * stride
     data, flags = memory[window, _DATA] + delta, memory[window, _FLAGS]
     for cells in range(code[place, _COUNT]):
@@ -125,7 +135,9 @@ def _transfer(
                     if masks[mask, lane]:
                         _alone(masks, lane)
                         if unwritten(cell, lanes, _at(masks) + SINGLE * mask_bytes, address, marks, stride):
-                            return _blame(fault, _UNWRITTEN, place, thread + lane, shift)
+                            return _blame(
+                                fault, _UNWRITTEN, place, thread + lane, longs[first + lane] + code[place, _OFFSET]
+                            )
             gather(cell, lanes, mask_at, address, data + shift, stride, value)
     return 0
 
@@ -145,7 +157,7 @@ def _access(
         delta, limit = code[place, _OFFSET] - (window << WINDOW) - START, memory[window, _BYTES] - bytes_
         mask_at = _at(masks) + mask * lanes * 4
         if outside(lanes, mask_at, base + code[place, _A], delta, limit, bytes_ - 1) == 0:
-            return _transfer(code, place, base, thread, mask, masks, window, memory, fault)
+            return _transfer(code, place, base, longs, thread, mask, masks, window, memory, fault)
     for lane in range(lanes):
         if masks[mask, lane]:
             address = longs[column + lane] + code[place, _OFFSET]
@@ -156,7 +168,7 @@ def _access(
         if masks[mask, lane]:
             _alone(masks, lane)
             window = (longs[column + lane] + code[place, _OFFSET]) >> WINDOW
-            problem = _transfer(code, place, base, thread, SINGLE, masks, window, memory, fault)
+            problem = _transfer(code, place, base, longs, thread, SINGLE, masks, window, memory, fault)
             if problem:
                 return problem
     return 0

@@ -37,7 +37,7 @@ class Buffer:
         """Whether each element holds a value; a boolean array of the array's shape."""
         if self.flags is None:
             return np.ones(self.array.shape, bool)
-        return self.flags.reshape(*self.array.shape, self.array.itemsize).all(axis=-1)
+        return np.all(self.flags.reshape(*self.array.shape, self.array.itemsize), axis=-1)
 
 
 Argument = np.ndarray | Buffer | int | float

@@ -204,7 +204,8 @@ class _Reader:
         self.counted = self.at = to
 
     def module(self) -> Module:
-        module, shared = Module("", {}), {}
+        module = Module("", {})
+        shared: dict[str, Variable] = {}
         while (found := self.next(_MODULE))["end"] is None:
             if found["target"]:
                 module.target = found["target"]
