@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -110,31 +110,40 @@ class Store:
 
     def put(self, candidate: Candidate, device_info: DeviceInfo, measurement: Measurement) -> None:
         """Keep a measurement, whatever its outcome; it is on disk, or in the system's hands, on return."""
-        operator, template = candidate.operator, candidate.template
-        record = {
-            "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-            "candidate": candidate.key,
-            "operator": operator.key,
-            "device": device_info.fingerprint,
-            "template": template.name,
-            "template_version": template.version,
-            "config": json.dumps(dict(candidate.config)),
-            **measurement_columns(measurement),
-        }
-        info = json.dumps(dataclasses.asdict(device_info))
+        record = Record(
+            id=0,
+            created=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            candidate=candidate.key,
+            operator=candidate.operator,
+            template=candidate.template.name,
+            template_version=candidate.template.version,
+            config=dict(candidate.config),
+            device=device_info,
+            measurement=measurement,
+        )
         with self._lock, database.explained(self.path):
             connection = self._connection()
             with database.transaction(connection):
-                connection.execute(
-                    "INSERT OR IGNORE INTO operators VALUES (?, ?, ?)",
-                    (operator.key, operator.label, json.dumps(operator.to_dict())),
-                )
-                connection.execute(
-                    "INSERT OR IGNORE INTO devices VALUES (?, ?, ?)",
-                    (device_info.fingerprint, device_info.name, info),
-                )
-                places = ", ".join(f":{name}" for name in record)
-                connection.execute(f"INSERT INTO records ({', '.join(record)}) VALUES ({places})", record)
+                _insert(connection, record)
+
+    def add(self, records: Iterable[Record]) -> int:
+        """Keep what was measured elsewhere, all or nothing of it; the ids become new ones.
+
+        Args:
+            records: A record of a candidate, device and date that is here already is passed over.
+
+        Returns:
+            How many were new.
+        """
+        new = 0
+        with self._lock, database.explained(self.path):
+            connection = self._connection()
+            with database.transaction(connection):
+                for record in records:
+                    if not _is_here(connection, record):
+                        _insert(connection, record)
+                        new += 1
+        return new
 
     def best(
         self,
@@ -234,6 +243,36 @@ class Store:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _is_here(connection: sqlite3.Connection, record: Record) -> bool:
+    query = "SELECT 1 FROM records WHERE candidate = ? AND device = ? AND created = ?"
+    values = (record.candidate, record.device.fingerprint, record.created)
+    return connection.execute(query, values).fetchone() is not None
+
+
+def _insert(connection: sqlite3.Connection, record: Record) -> None:
+    operator, device = record.operator, record.device
+    columns = {
+        "created": record.created,
+        "candidate": record.candidate,
+        "operator": operator.key,
+        "device": device.fingerprint,
+        "template": record.template,
+        "template_version": record.template_version,
+        "config": json.dumps(record.config),
+        **measurement_columns(record.measurement),
+    }
+    connection.execute(
+        "INSERT OR IGNORE INTO operators VALUES (?, ?, ?)",
+        (operator.key, operator.label, json.dumps(operator.to_dict())),
+    )
+    connection.execute(
+        "INSERT OR IGNORE INTO devices VALUES (?, ?, ?)",
+        (device.fingerprint, device.name, json.dumps(dataclasses.asdict(device))),
+    )
+    places = ", ".join(f":{name}" for name in columns)
+    connection.execute(f"INSERT INTO records ({', '.join(columns)}) VALUES ({places})", columns)
 
 
 def _condition(
