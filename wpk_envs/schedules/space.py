@@ -9,8 +9,10 @@ uniform sample is an unranked random number.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
@@ -310,28 +312,35 @@ class _DiagramBuilder:
             if unknown:
                 raise ValueError(f"a constraint of {template} reads knobs it does not have: {unknown}")
             rules.append((max(slots), slots, constraint.allows))
-        completed = [[(slots, allows) for last, slots, allows in rules if last == d] for d in range(len(knobs))]
-        frontiers = [
-            sorted({slot for last, slots, _ in rules if last >= depth for slot in slots if slot < depth})
-            for depth in range(len(knobs) + 1)
+        completed = [
+            [(allows, _picker(slots)) for last, slots, allows in rules if last == depth] for depth in range(len(knobs))
         ]
+        frontiers = [
+            _picker(sorted({slot for last, slots, _ in rules if last >= depth for slot in slots if slot < depth}))
+            for depth in range(len(knobs))
+        ]
+        options = [knob.options if slot in used else knob.options[:1] for slot, knob in enumerate(knobs)]
+        values: list[Any] = [None] * len(knobs)  # of the prefix that is being continued
+        known: dict[tuple[int, tuple[Any, ...]], int] = {}
 
-        @functools.cache
-        def build(depth: int, state: tuple[int, ...]) -> int:
+        def build(depth: int) -> int:
             if depth == len(knobs):
                 return 0
-            values: dict[int, KnobValue] = {
-                slot: knobs[slot].options[option] for slot, option in zip(frontiers[depth], state)
-            }
-            chosen = dict(zip(frontiers[depth], state))
-            options = range(len(knobs[depth].options)) if depth in used else range(1)
-            children = []
-            for option in options:
-                values[depth], chosen[depth] = knobs[depth].options[option], option
-                if all(allows(*(values[slot] for slot in slots)) for slots, allows in completed[depth]):
-                    children.append(build(depth + 1, tuple(chosen[slot] for slot in frontiers[depth + 1])))
-                else:
-                    children.append(INVALID_NODE)
-            return self._node(depth, tuple(children))
+            key = (depth, frontiers[depth](values))
+            if key not in known:
+                children = []
+                for value in options[depth]:
+                    values[depth] = value
+                    allowed = all(allows(*pick(values)) for allows, pick in completed[depth])
+                    children.append(build(depth + 1) if allowed else INVALID_NODE)
+                known[key] = self._node(depth, tuple(children))
+            return known[key]
 
-        return build(1, ())
+        return build(1)
+
+
+def _picker(slots: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """A function that takes these elements out of a sequence, as a tuple."""
+    if len(slots) > 1:
+        return itemgetter(*slots)
+    return lambda values: tuple(values[slot] for slot in slots)

@@ -56,7 +56,7 @@ class DepthwiseConv(Template):
 
     name: ClassVar[str] = "cuda/depthwise_conv"
     version: ClassVar[int] = 1
-    knobs: ClassVar[tuple[str, ...]] = ("block_m", "tile_oh", "tile_ow", "thread_n", "stage")
+    knobs: ClassVar[tuple[str, ...]] = ("block_m", "tile_oh", "tile_ow", "stage", "thread_n")
 
     def fits(self, operator: Operator, device: DeviceInfo) -> bool:
         """Convolutions whose every group has one channel."""

@@ -7,6 +7,7 @@ a time. A thread holds ``thread_m x thread_n`` neighbouring filters and pixels o
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,18 +54,22 @@ class Tile:
         """Output elements of one thread."""
         return self.thread_m * self.thread_n * self.vthread_m
 
-    def fetched(self, op: Conv2d) -> tuple[int, int]:
+    def fetched(self, op: Conv2d) -> int:
         """Elements of the input patch and of the weights of one step."""
-        image = Patch(op, self.tile_oh, self.tile_ow)
-        taps = op.kernel[0] * op.kernel[1]
-        return self.block_k * image.input_rows * image.input_columns, self.block_k * taps * self.block_m
+        return _fetched(op, self.block_m, self.tile_oh, self.tile_ow, self.block_k)
 
     def registers(self, op: Conv2d) -> int:
         """An upper bound: accumulators, one row of input and weights, addresses of what is fetched."""
         row = (self.thread_n - 1) * op.stride[1] + (op.kernel[1] - 1) * op.dilation[1] + 1
         fragments = row + op.kernel[1] * self.thread_m * self.vthread_m
-        fetched = rules.ceil_div(sum(self.fetched(op)), self.threads)
+        fetched = rules.ceil_div(self.fetched(op), self.threads)
         return self.accumulators + fragments + min(16, 2 * fetched) + rules.OVERHEAD_REGISTERS
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _fetched(op: Conv2d, block_m: int, tile_oh: int, tile_ow: int, block_k: int) -> int:
+    image = Patch(op, tile_oh, tile_ow)
+    return block_k * (image.input_rows * image.input_columns + op.kernel[0] * op.kernel[1] * block_m)
 
 
 class DirectConv(Template):
@@ -80,8 +85,8 @@ class DirectConv(Template):
         "thread_m",
         "thread_n",
         "vthread_m",
-        "vector_load",
         "unroll",
+        "vector_load",
     )
 
     def fits(self, operator: Operator, device: DeviceInfo) -> bool:
@@ -106,7 +111,7 @@ class DirectConv(Template):
         """Accumulators of a thread, shared memory of a block, multiply-adds per element read from shared memory."""
         assert isinstance(operator, Conv2d)
         tile = Tile.of(partial)
-        shared = rules.FLOAT_BYTES * sum(tile.fetched(operator))
+        shared = rules.FLOAT_BYTES * tile.fetched(operator)
         filters = tile.thread_m * tile.vthread_m
         return rules.scaled_features(tile.accumulators, shared, tile.accumulators / (filters + tile.thread_n), device)
 
@@ -145,12 +150,12 @@ def _block_rules(op: Conv2d, device: DeviceInfo) -> list[Constraint]:
 
     def registers_fit(*sizes: int) -> bool:
         tile = Tile(*sizes)
-        fetched = rules.ceil_div(sum(tile.fetched(op)), tile.threads)
+        fetched = rules.ceil_div(tile.fetched(op), tile.threads)
         allowed = rules.registers_allowed(device, tile.threads)
         return tile.registers(op) <= allowed and fetched <= MOST_FETCHED
 
     def shared_fits(m: int, oh: int, ow: int, step: int) -> bool:
-        return rules.FLOAT_BYTES * sum(Tile(m, oh, ow, step).fetched(op)) <= limits["shared_bytes_per_block"]
+        return rules.FLOAT_BYTES * _fetched(op, m, oh, ow, step) <= limits["shared_bytes_per_block"]
 
     def warps(m: int, oh: int, ow: int, *inner: int) -> bool:
         return rules.whole_warps(Tile(m, oh, ow, 1, *inner).threads, limits["threads_per_block"])

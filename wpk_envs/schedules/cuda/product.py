@@ -19,15 +19,15 @@ from wpk_envs.schedules.cuda import rules
 PRODUCT_KNOBS = (
     "block_m",
     "block_n",
+    "split_k",
     "block_k",
+    "stage",
     "thread_m",
     "thread_n",
     "vthread_m",
     "vthread_n",
-    "vector_load",
-    "stage",
-    "split_k",
     "unroll",
+    "vector_load",
 )
 
 SMALLEST_TILE = 8
@@ -98,7 +98,7 @@ class Tile:
     @classmethod
     def of(cls, config: Config) -> Tile:
         """The product's knobs in a config; missing ones (of a partial config) count as 1."""
-        return cls(*(int(config.get(knob, 1)) for knob in PRODUCT_KNOBS))
+        return cls(**{knob: int(config.get(knob, 1)) for knob in PRODUCT_KNOBS})
 
     @property
     def threads(self) -> int:
