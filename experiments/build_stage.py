@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -20,17 +20,18 @@ from experiments.planning import Planned, entry_of, failure_of, plan
 from experiments.unfinished import Unfinished
 from wpk_envs.core import DeviceInfo, Operator
 from wpk_envs.devices.acceptance import ODD_OPERATORS
+from wpk_envs.devices.cuda.builder import BuildCandidate, Built
 from wpk_envs.devices.cuda.bundle import Bundle, Entry
-from wpk_envs.devices.cuda.bundle_server import Checked, Compile, Interpret, checkable
+from wpk_envs.devices.cuda.bundle_server import Checked, Interpret, checkable
 from wpk_envs.devices.cuda.misbehaving import misbehaving_entries
-from wpk_envs.devices.cuda.program import Program
-from wpk_envs.devices.host import available_cores
+from wpk_envs.devices.host import available_cores, memory_allowance
 from wpk_envs.devices.messages import Failure, Refusal, Start
 from wpk_envs.devices.pool import WorkerPool
 from wpk_envs.errors import UserError
 
 CONFIGS, ACCEPTANCE_CONFIGS = 1000, 96
 SERVER = "wpk_envs.devices.cuda.bundle_server:BundleServer"
+MEMORY_GIB = 4.0
 COMPILE_SECONDS, INTERPRET_SECONDS = 120.0, 300.0
 """Deadlines of one candidate."""
 
@@ -48,6 +49,7 @@ class BuildSettings:
         check: Kernels that are interpreted.
         workers: Processes that compile.
         seed: Of the choice of configs.
+        image: What GPUs load, or the text that interpreters run.
     """
 
     device: DeviceInfo
@@ -58,6 +60,7 @@ class BuildSettings:
     check: int
     workers: int
     seed: int
+    image: Literal["cubin", "ptx"] = "cubin"
 
 
 def settings_of(cfg: DictConfig) -> BuildSettings:
@@ -136,7 +139,8 @@ class BundleBuild:
         self.planned = {each.candidate.key: each for each in planned}
         self.console = console
         self.unfinished = Unfinished(settings.bundle, settings.device, settings.device.versions)
-        start = Start(SERVER, {"device": settings.device})
+        memory = memory_allowance(MEMORY_GIB, settings.workers)
+        start = Start(SERVER, {"image": settings.image, "memory_bytes": memory})
         self.pool = WorkerPool([start] * settings.workers)
         self.bundle: Bundle | None = None
         self.built, self.seconds = 0, 0.0
@@ -158,7 +162,8 @@ class BundleBuild:
                 self.built, self.seconds = self.built + 1, time.perf_counter() - started
                 steps.step(f"{self.per_minute:.0f} a minute, {len(self.unfinished.failed)} failed")
 
-            self.pool.run([Compile(each.candidate) for each in waiting], COMPILE_SECONDS, take)
+            device = self.settings.device
+            self.pool.run([BuildCandidate(each.candidate, device) for each in waiting], COMPILE_SECONDS, take)
 
     def _keep(self, planned: Planned, reply: Any) -> None:
         if isinstance(reply, Refusal):
@@ -166,7 +171,7 @@ class BundleBuild:
         if isinstance(reply, Failure):
             self.unfinished.add_failure(failure_of(planned, reply))
         else:
-            assert isinstance(reply, Program)
+            assert isinstance(reply, Built)
             self.unfinished.add(entry_of(planned, reply))
 
     def finish(self) -> None:
@@ -175,7 +180,7 @@ class BundleBuild:
             settings = self.settings
             self.bundle = self.unfinished.finish(
                 list(self.planned),
-                misbehaving_entries(settings.device) if settings.acceptance else (),
+                misbehaving_entries(settings.device, settings.image) if settings.acceptance else (),
                 device=settings.device,
                 versions=dict(settings.device.versions),
                 created=summary.now(),
@@ -189,7 +194,8 @@ class BundleBuild:
         chosen = chosen[: self.settings.check]
         if not chosen:
             return
-        requests = [Interpret(self.planned[entry.candidate].candidate, entry.image) for entry in chosen]
+        device = self.settings.device
+        requests = [Interpret(self.planned[entry.candidate].candidate, device, entry.image) for entry in chosen]
         with progress.Steps(self.console, "interpreted", len(chosen)) as steps:
 
             def take(position: int, reply: Any) -> None:

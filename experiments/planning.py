@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from wpk_envs.core import Candidate, DeviceInfo, Operator
+from wpk_envs.devices.cuda.builder import Built
 from wpk_envs.devices.cuda.bundle import Entry
-from wpk_envs.devices.cuda.program import Program
 from wpk_envs.devices.messages import Failure
 from wpk_envs.schedules import build_space
 from wpk_envs.schedules.sampling import shares, spread
@@ -49,7 +49,7 @@ def plan(chosen: Mapping[str, Operator], device: DeviceInfo, configs: int, seed:
     return [planned for turn in turns for planned in turn if planned is not None]
 
 
-def entry_of(planned: Planned, program: Program) -> Entry:
+def entry_of(planned: Planned, built: Built) -> Entry:
     """A built candidate as a bundle keeps it."""
     candidate = planned.candidate
     return Entry(
@@ -61,7 +61,8 @@ def entry_of(planned: Planned, program: Program) -> Entry:
         candidate=candidate.key,
         tolerance=candidate.template.tolerance,
         executed_flops=candidate.template.executed_flops(candidate.operator, candidate.config),
-        program=program,
+        program=built.program,
+        build_seconds=built.seconds,
     )
 
 

@@ -128,9 +128,9 @@ def test_files_that_are_no_bundles_are_refused(tmp_path):
 
 def test_a_bundle_is_for_one_architecture():
     made = bundle(entry(tile=1))
-    made.check_arch("sm_90", "NVIDIA H200")
+    made.check_runs_on("sm_90", "NVIDIA H200")
     with pytest.raises(UserError, match=r"are for sm_90 \(Test GPU\) but Tesla P100 has sm_60; build one"):
-        made.check_arch("sm_60", "Tesla P100")
+        made.check_runs_on("sm_60", "Tesla P100")
 
 
 def test_spills_are_known():

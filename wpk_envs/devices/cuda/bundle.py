@@ -7,7 +7,7 @@ its SHA-256. It holds no pickled code, and reading one needs the standard librar
      "acceptance": false, "failed": [...],
      "entries": [{"name": "resnet18/2", "operator": {...}, "template": "cuda/gemm", "template_version": 1,
                   "config": {...}, "candidate": "0f...", "tolerance": 2e-5, "executed_flops": 1e9,
-                  "expected": "correct", "program": {...}, "image": "9a..."}]}
+                  "build_seconds": 0.2, "expected": "correct", "image": "9a...", "program": {...}}]}
 
 Entries are in order of their value: whoever has no time for all of them measures the first ones.
 """
@@ -26,6 +26,7 @@ from typing import Any
 
 from wpk_envs import operators
 from wpk_envs.core import Config, DeviceInfo, Operator
+from wpk_envs.devices.cuda.gpu import runs_on
 from wpk_envs.devices.cuda.program import Program
 from wpk_envs.errors import UserError
 from wpk_envs.files import replacing
@@ -56,6 +57,7 @@ class Entry:
         tolerance: Largest accepted error relative to the reference's largest magnitude.
         executed_flops: Arithmetic that the kernel itself executes in one call.
         program: What a GPU is given.
+        build_seconds: Scheduling, lowering and code generation.
         expected: One of `EXPECTED`.
     """
 
@@ -68,6 +70,7 @@ class Entry:
     tolerance: float
     executed_flops: float
     program: Program
+    build_seconds: float = 0.0
     expected: str = "correct"
 
     @property
@@ -111,6 +114,7 @@ class Entry:
             tolerance=float(fields["tolerance"]),
             executed_flops=float(fields["executed_flops"]),
             program=Program.from_dict(fields["program"], image),
+            build_seconds=float(fields["build_seconds"]),
             expected=fields["expected"],
         )
 
@@ -144,16 +148,17 @@ class Bundle:
         """The architecture that the kernels are for, such as ``"sm_60"``."""
         return str(self.device.target["arch"])
 
-    def check_arch(self, arch: str, gpu: str) -> None:
+    def check_runs_on(self, arch: str, gpu: str) -> None:
         """Raise `UserError` unless a GPU can run the kernels.
 
-        Machine code runs on later architectures of the same major version only (CUDA's binary compatibility),
-        but a figure of one made for another GPU would mislead: the architectures must be the same.
+        Args:
+            arch: The GPU's architecture.
+            gpu: Its name.
         """
-        if arch != self.arch:
+        if not runs_on(self.arch, arch):
             raise UserError(
                 f"the bundle's kernels are for {self.arch} ({self.device.name}) but {gpu} has {arch}; build one for "
-                "it: python -m experiments.record stage=build device=NAME op=NAME bundle=PATH"
+                "it: python -m experiments.record stage=build device=NAME op=NAME bundle=FILE"
             )
 
     def write(self, path: Path) -> None:

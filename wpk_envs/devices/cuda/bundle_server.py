@@ -5,26 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from wpk_envs.core import Candidate, DeviceInfo
 from wpk_envs.devices.checking import CandidateError, checked_error
 from wpk_envs.devices.cuda.build import Build, build
+from wpk_envs.devices.cuda.builder import BuildCandidate, BuildServer, Built
 from wpk_envs.devices.cuda.program import Program
-from wpk_envs.devices.failures import failure
 from wpk_envs.devices.messages import Failure
-from wpk_envs.errors import UserError
 
 WHOLE_FLOPS = 6e8
 """Kernels that execute no more than this are interpreted whole, within some seconds; of others some blocks are."""
-
-
-@dataclass(frozen=True)
-class Compile:
-    """Asks for a candidate's `Program`."""
-
-    candidate: Candidate
 
 
 @dataclass(frozen=True)
@@ -33,10 +26,12 @@ class Interpret:
 
     Attributes:
         candidate: What to check.
-        image: SHA-256 of the machine code that was built before.
+        device: The GPU that it is for.
+        image: SHA-256 of the image that was built before.
     """
 
     candidate: Candidate
+    device: DeviceInfo
     image: str
 
 
@@ -58,30 +53,28 @@ class Checked:
 
 
 class BundleServer:
-    """Compiles and checks in this process; no GPU is needed.
+    """Compiles in this process as `BuildServer` does, and checks.
 
     Args:
-        device: What kernels are made for.
+        image: What a program's image is to be: machine code, or the text that interpreters run.
+        memory_bytes: Memory that this process may use on top of what it needs to start.
     """
 
-    def __init__(self, device: DeviceInfo) -> None:
-        from wpk_envs import tvm_adapter  # noqa: F401  (seconds, before the first request)
+    info = "a compiler"
 
-        self.info = device
+    def __init__(self, image: Literal["cubin", "ptx"], memory_bytes: int) -> None:
+        self._image = image
+        self._builder = BuildServer(image, memory_bytes)
 
-    def serve(self, request: Compile | Interpret) -> Program | Checked | Failure:
+    def serve(self, request: BuildCandidate | Interpret) -> Built | Checked | Failure:
         """Answer one request; a candidate that does not compile is a `Failure` of kind compile."""
-        try:
-            built = build(request.candidate, self.info)
-        except UserError:
-            raise
-        except Exception as error:  # TVM and templates raise whatever they like
-            return failure(error, "compile")
-        if isinstance(request, Compile):
-            return built.program
-        if hashlib.sha256(built.program.image).hexdigest() != request.image:
-            return Checked(0, 0, None, "building it again gives other machine code")
-        return check(request.candidate, built)
+        if isinstance(request, BuildCandidate):
+            return self._builder.serve(request)
+        made = build(request.candidate, request.device)
+        image = made.ptx.encode() if self._image == "ptx" else made.program.image
+        if hashlib.sha256(image).hexdigest() != request.image:
+            return Checked(0, 0, None, "building it again gives another image")
+        return check(request.candidate, made)
 
 
 def checkable(program: Program, executed_flops: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from wpk_envs.core import Argument, DeviceInfo, stable_hash
 from wpk_envs.devices.cuda.bundle import Entry
@@ -44,28 +45,31 @@ MISBEHAVIOURS = (
     Misbehaviour("leaves one element unwritten", "wrong", "if (place != 99) output[place] = total;"),
     Misbehaviour("gives NaN", "wrong", "output[place] = __int_as_float(0x7fffffff);"),
     Misbehaviour("writes far out of bounds", "crash", "output[place + (1ll << 40)] = total;"),
+    Misbehaviour(
+        "writes right behind its output", "crash", "output[place] = total; if (place == 255) output[256] = 1;"
+    ),
+    Misbehaviour("writes into its input's surroundings", "crash", "output[place] = total; ((float*)a)[-1] = total;"),
     Misbehaviour("reads far out of bounds", "crash", "output[place] = total + a[place + (1ll << 40)];"),
     Misbehaviour("writes to a misaligned address", "crash", "*(float*)((char*)(output + place) + 1) = total;"),
-    Misbehaviour("executes a trap", "crash", "output[place] = total; if (place == 5) __trap();"),
-    Misbehaviour(
-        "never ends",
-        "endless",
-        "output[place] = total; const volatile float* seen = a; while (seen[0] == seen[0]) {}",
-    ),
+    Misbehaviour("never ends", "endless", 'output[place] = total; for (;;) asm volatile("");'),
 )
 
 
-def misbehaving_entries(device: DeviceInfo) -> Iterator[Entry]:
+def misbehaving_entries(device: DeviceInfo, image: Literal["cubin", "ptx"] = "cubin") -> Iterator[Entry]:
     """Compile every one of them for a device.
+
+    Args:
+        device: The GPU.
+        image: What a program's image is to be: machine code, or the text that interpreters run.
 
     Raises:
         UserError: If the CUDA toolchain is missing or does not compile for the device.
     """
     for each in MISBEHAVIOURS:
-        yield _entry(each, str(device.target["arch"]))
+        yield _entry(each, str(device.target["arch"]), image)
 
 
-def _entry(misbehaviour: Misbehaviour, arch: str) -> Entry:
+def _entry(misbehaviour: Misbehaviour, arch: str, image: str) -> Entry:
     config = {"template": "misbehaving", "kernel": misbehaviour.name}
     return Entry(
         name=misbehaviour.name,
@@ -76,7 +80,7 @@ def _entry(misbehaviour: Misbehaviour, arch: str) -> Entry:
         candidate=stable_hash([OPERATOR.to_dict(), ["cuda/misbehaving", 1], config]),
         tolerance=2e-5,
         executed_flops=float(OPERATOR.flops),
-        program=_program(source_of(misbehaviour), arch),
+        program=_program(source_of(misbehaviour), arch, image),
         expected=misbehaviour.expected,
     )
 
@@ -86,11 +90,11 @@ def source_of(misbehaviour: Misbehaviour) -> str:
     return f"{_SIGNATURE} {{{_PRODUCT}  {misbehaviour.body}\n}}\n"
 
 
-def _program(source: str, arch: str) -> Program:
+def _program(source: str, arch: str, image: str) -> Program:
     compiled = compile_source(source, arch)
     return Program(
         arch=arch,
-        image=compiled.cubin,
+        image=compiled.ptx.encode() if image == "ptx" else compiled.cubin,
         launches=(Launch("kernel", (OPERATOR.m, 1, 1), (OPERATOR.n, 1, 1), ("a", "b", "output")),),
         arguments=(
             Argument("a", (8, 16), "MK", Packing().reshape(8, 16)),

@@ -50,6 +50,13 @@ class Timing:
         """What must be the same for a line to answer for a kernel."""
         return key(self.header, self.line["image"], self.line["candidate"])
 
+    @property
+    def measurement(self) -> Measurement:
+        """What came of the kernel."""
+        fields: dict[str, Any] = dict(self.line["measurement"])
+        tuples: dict[str, Any] = {name: tuple(each) for name, each in fields.items() if isinstance(each, list)}
+        return Measurement(**fields | tuples)
+
 
 def key(header: Mapping[str, Any], image: str, candidate: str) -> tuple[str, ...]:
     """A kernel, the GPU it runs on and how it is timed."""
@@ -92,12 +99,16 @@ class TimingFiles:
         self._file: JsonLines | None = None
         self._synced = time.monotonic()
         check_writable(folder)
-        self.known = {timing.key for timing in read(folder)}
-        """Kernels that need not be measured again."""
+        self._known = {timing.key for timing in read(folder)}
 
     def knows(self, entry: Entry) -> bool:
         """Whether a kernel was measured before, on this GPU and in this way."""
-        return key(self._header, entry.image, entry.candidate) in self.known
+        return key(self._header, entry.image, entry.candidate) in self._known
+
+    def mine(self) -> list[Timing]:
+        """All lines of the folder that were measured on this GPU and in this way."""
+        shared = key(self._header, "", "")[:-2]
+        return [timing for timing in read(self._folder) if timing.key[:-2] == shared]
 
     def add(self, entry: Entry, measurement: Measurement) -> None:
         """Append a measurement, whole or on a full disk not at all.
@@ -124,7 +135,7 @@ class TimingFiles:
                 self._synced = time.monotonic()
         except OSError as error:
             raise _refused(self._folder, error) from error
-        self.known.add(key(self._header, entry.image, entry.candidate))
+        self._known.add(key(self._header, entry.image, entry.candidate))
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
