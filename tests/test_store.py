@@ -410,6 +410,38 @@ class TestBadFiles:
             assert [record.config["number"] for record in store.records()] == list(range(int(number)))
 
 
+class TestAdd:
+    def test_records_of_another_store_are_kept_once(self, store, tmp_path):
+        with Store(tmp_path / "other.sqlite") as other:
+            for tile, measurement in enumerate((measured(2.0), Measurement(error="timeout"), measured(3.0))):
+                other.put(candidate(tile=tile), DEVICE, measurement)
+            records = list(other.records())
+        assert store.add(records[:2]) == 2
+        assert store.add([*records, records[2]]) == 1
+        assert [dataclasses.replace(record, id=0) for record in store.records()] == [
+            dataclasses.replace(record, id=0) for record in records
+        ]
+        assert store.get(candidate(tile=2), DEVICE) == measured(3.0)
+
+    def test_another_measurement_of_the_same_second_is_another_record(self, store):
+        store.put(candidate(), DEVICE, measured(2.0))
+        (record,) = store.records()
+        assert store.add([dataclasses.replace(record, measurement=measured(2.5))]) == 1
+        assert store.add([record]) == 0
+
+    def test_all_or_nothing(self, store):
+        store.put(candidate(), DEVICE, measured(2.0))
+        (record,) = store.records()
+
+        def interrupted():
+            yield dataclasses.replace(record, created="2026-01-01T00:00:00+00:00")
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            store.add(interrupted())
+        assert store.count() == 1
+
+
 class TestExport:
     @pytest.fixture
     def records(self, store):

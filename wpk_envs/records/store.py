@@ -130,7 +130,7 @@ class Store:
         """Keep what was measured elsewhere, all or nothing of it; the ids become new ones.
 
         Args:
-            records: A record of a candidate, device and date that is here already is passed over.
+            records: One that is here already (candidate, device, date and outcome are the same) is passed over.
 
         Returns:
             How many were new.
@@ -246,23 +246,14 @@ class Store:
 
 
 def _is_here(connection: sqlite3.Connection, record: Record) -> bool:
-    query = "SELECT 1 FROM records WHERE candidate = ? AND device = ? AND created = ?"
-    values = (record.candidate, record.device.fingerprint, record.created)
-    return connection.execute(query, values).fetchone() is not None
+    columns = _columns(record)
+    same = ("candidate", "device", "created", "samples_us", "error")
+    query = f"SELECT 1 FROM records WHERE {' AND '.join(f'{name} IS :{name}' for name in same)}"
+    return connection.execute(query, {name: columns[name] for name in same}).fetchone() is not None
 
 
 def _insert(connection: sqlite3.Connection, record: Record) -> None:
-    operator, device = record.operator, record.device
-    columns = {
-        "created": record.created,
-        "candidate": record.candidate,
-        "operator": operator.key,
-        "device": device.fingerprint,
-        "template": record.template,
-        "template_version": record.template_version,
-        "config": json.dumps(record.config),
-        **measurement_columns(record.measurement),
-    }
+    operator, device, columns = record.operator, record.device, _columns(record)
     connection.execute(
         "INSERT OR IGNORE INTO operators VALUES (?, ?, ?)",
         (operator.key, operator.label, json.dumps(operator.to_dict())),
@@ -273,6 +264,19 @@ def _insert(connection: sqlite3.Connection, record: Record) -> None:
     )
     places = ", ".join(f":{name}" for name in columns)
     connection.execute(f"INSERT INTO records ({', '.join(columns)}) VALUES ({places})", columns)
+
+
+def _columns(record: Record) -> dict[str, Any]:
+    return {
+        "created": record.created,
+        "candidate": record.candidate,
+        "operator": record.operator.key,
+        "device": record.device.fingerprint,
+        "template": record.template,
+        "template_version": record.template_version,
+        "config": json.dumps(record.config),
+        **measurement_columns(record.measurement),
+    }
 
 
 def _condition(

@@ -98,17 +98,14 @@ def match(model: str, arch: str, multiprocessors: int) -> str | None:
     return None
 
 
-def present(
-    gpu: GpuInfo, protocol: str = "cold", tf32: bool = False, built_with: Mapping[str, str] | None = None
-) -> DeviceInfo:
+def present(gpu: GpuInfo, protocol: str = "cold", built_with: Mapping[str, str] | None = None) -> DeviceInfo:
     """The GPU at hand: with the limits of the description that fits it, else with what its driver tells.
 
-    How it is timed is part of its versions, so that a record by one protocol never answers for another.
+    The protocol is one of its versions, so that what was timed by one never answers for the other.
 
     Args:
         gpu: What the GPU and the libraries on it say of themselves.
         protocol: Whether caches are cold or hot.
-        tf32: Whether the vendor's library may round to TF32.
         built_with: Versions of what its kernels were compiled with; of what is installed here if none.
 
     Raises:
@@ -124,9 +121,8 @@ def present(
         logger.info("no description in conf/device fits %s: its limits are the driver's", gpu.model)
         lanes = fp32_lanes(gpu.arch)
         known = {**gpu.properties, "registers_per_thread": REGISTERS_PER_THREAD, "fp32_lanes_per_sm": lanes}
-    timing = {"protocol": protocol, "tf32": "on" if tf32 else "off"}
     limits = {key: int(known[key]) for key in LIMITS}
-    return _device(gpu.model, gpu.arch, limits, {**built_with, **gpu.versions, **timing})
+    return _device(gpu.model, gpu.arch, limits, {**built_with, **gpu.versions, "protocol": protocol})
 
 
 def fp32_lanes(arch: str) -> int:

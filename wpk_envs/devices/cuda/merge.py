@@ -111,20 +111,21 @@ def _read(path: Path) -> _File | None:
         lines = read_lines(path)
         if not lines:
             return None
-        if lines[0].get("timings") != timings.VERSION:
-            raise UserError(
-                f"'{path}' has timings of version {lines[0].get('timings')}, this version reads {timings.VERSION}; "
-                "use the version of wpk-envs that wrote it"
-            )
-        return _file(lines[0], lines[1:])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        version = lines[0].get("timings")
+        if version == timings.VERSION:
+            return _file(lines[0], lines[1:])
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"'{path}' is damaged ({error}); copy it again, or move it out of the folder") from error
+    raise UserError(
+        f"'{path}' has timings of version {version}, this version reads {timings.VERSION}; "
+        "use the version of wpk-envs that wrote it"
+    )
 
 
 def _file(header: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> _File:
     gpu = GpuInfo(**{field.name: header["gpu"][field.name] for field in fields(GpuInfo) if field.name in header["gpu"]})
     built_with = {name: header["bundle"]["versions"][name] for name in ("tvm", "nvrtc")}
-    device = descriptions.present(gpu, header["protocol"], header["tf32"], built_with)
+    device = descriptions.present(gpu, header["protocol"], built_with)
     return _File(
         device=device,
         protocol={"protocol": header["protocol"], "tf32": header["tf32"]},
