@@ -52,6 +52,8 @@ def evaluate(opcode: str, operands: Bits) -> int:
         return (_set if name == "setp" else _select)(words, operands)
     if name in ("mov", "cvta"):
         return operands[0]
+    if name in ("dp2a", "dp4a"):
+        return _dot(words, operands) & 0xFFFFFFFF
     if kind == "f32":
         value = _floats(name, [real(x) for x in operands])
         return float_bits(saturated(value) if "sat" in words else value)
@@ -80,6 +82,16 @@ def _floats(name: str, x: list[float]) -> float:
     }
     with np.errstate(all="ignore"):
         return table[name](*x)
+
+
+def _dot(words: list[str], operands: Bits) -> int:
+    """The sum of products of halves (dp2a) or bytes (dp4a) of a with bytes of b, and c."""
+    a, b, c = operands
+    x_kind, y_kind = (f"{word[0]}{bits}" for word, bits in zip(words[-2:], (16 if len(words) == 3 else 8, 8)))
+    bits, start = bits_of(x_kind), 16 if words[0] == "hi" else 0
+    return c + sum(
+        signed(a >> term * bits, x_kind) * signed(b >> start + term * 8, y_kind) for term in range(32 // bits)
+    )
 
 
 def _set(words: list[str], operands: Bits) -> int:

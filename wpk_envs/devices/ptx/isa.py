@@ -107,6 +107,8 @@ _TABLE: list[tuple[Class, str, str, str]] = [
     (Class.INTEGER, "lop3.b32", "wwwww", "lop3.b32 d a b c e"),
     (Class.INTEGER, "shf.(l|r).(wrap|clamp).b32", "wwww", "shf.{0}.{1}.b32 d a b c"),
     (Class.INTEGER, "(popc|clz|brev).b32", "ww", "{0}.b32 d a"),
+    (Class.MULTIPLY, "dp4a.(s32|u32).(s32|u32)", "wwww", "dp4a.{0}.{1} d a b c"),
+    (Class.MULTIPLY, "dp2a.(lo|hi).(s32|u32).(s32|u32)", "wwww", "dp2a.{0}.{1}.{2} d a b c"),
     (Class.COMPARE, f"setp.({_COMPARE}).(s32|u32)", "pww", "{0}.{1} d a b"),
     (Class.COMPARE, "setp.(eq|ne).b32", "pww", "{0}.u32 d a b"),
     (Class.COMPARE, f"setp.({_COMPARE}).(and|or|xor).(s32|u32)", "pwwp", "{0}.{2} t a b; {1}.b32 d t c"),

@@ -12,6 +12,8 @@ Source of the semantics: NVIDIA, "PTX ISA" 8.8, chapter 9 (instruction set).
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -124,6 +126,25 @@ def _words() -> None:
             _add(f"shf.{side}.{mode}.b32", "w=www", lambda v, x, y, n, s=side, m=mode: v.funnel(x, y, n, s, m))
 
 
+def _dot_products() -> None:
+    """Products of bytes (or of halves and bytes) added up; compilers use them for small index arithmetic."""
+    for x_signed, y_signed in itertools.product((False, True), repeat=2):
+        kinds = f"{'s' if x_signed else 'u'}32.{'s' if y_signed else 'u'}32"
+        signs = {"x_signed": x_signed, "y_signed": y_signed}
+        _add(f"dp4a.{kinds}", "w=www", functools.partial(_dot, x_bits=8, start=0, **signs))
+        for half, start in (("lo", 0), ("hi", 16)):
+            _add(f"dp2a.{half}.{kinds}", "w=www", functools.partial(_dot, x_bits=16, start=start, **signs))
+
+
+def _dot(v: Any, x: Any, y: Any, total: Any, x_bits: int, start: int, x_signed: bool, y_signed: bool) -> Any:
+    for term in range(32 // x_bits):
+        part = v.shift_right(x, v.whole(term * x_bits), False)
+        byte = v.shift_right(y, v.whole(start + term * 8), False)
+        product = v.ir.mul(v.resize(v.resize(part, x_bits), 32, x_signed), v.resize(v.resize(byte, 8), 32, y_signed))
+        total = v.ir.add(total, product)
+    return total
+
+
 def _conversions() -> None:
     for bits in (8, 16):
         _add(f"zext.{bits}", "w=w", lambda v, x, b=bits: v.resize(v.resize(x, b), 32))
@@ -147,4 +168,5 @@ _comparisons()
 _integers(32, "w")
 _integers(64, "d")
 _words()
+_dot_products()
 _conversions()
