@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import psutil
 
 from wpk_envs.core import Candidate, Device, DeviceInfo, Measurement, Operator
 from wpk_envs.devices.baseline import Baseline
 from wpk_envs.devices.ceilings import Ceilings
 from wpk_envs.devices.failures import NO_MEMORY, as_measurement
-from wpk_envs.devices.host import available_cores, check_threads
+from wpk_envs.devices.host import available_cores, check_threads, memory_allowance
 from wpk_envs.devices.messages import Failure, FindCeilings, MeasureCandidate, RaceBaselines, Refusal, Start
 from wpk_envs.devices.pool import WorkerPool
+from wpk_envs.devices.rounds import check_importable
+from wpk_envs.devices.shared import Shared
 from wpk_envs.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -70,8 +68,8 @@ class CpuDevice(Device):
         self.workers = workers or most
         self.deadline = deadline
         self.memory_gib = memory_gib
-        settings = (threads, self.workers, _memory_allowance(memory_gib, self.workers))
-        self._shared = _Shared.of(settings) if shared else _Shared(settings)
+        settings = (threads, self.workers, memory_allowance(memory_gib, self.workers))
+        self._shared = _Workers.of(settings) if shared else _Workers(settings)
         self._release = weakref.finalize(self, self._shared.release)
 
     @property
@@ -92,8 +90,8 @@ class CpuDevice(Device):
                 library has no path for an operator.
         """
         for candidate in candidates:
-            _check_importable(candidate.template)
-            _check_importable(candidate.operator)
+            check_importable(candidate.template)
+            check_importable(candidate.operator)
         if not candidates:
             return []
         ceilings = self.ceilings()
@@ -156,51 +154,21 @@ class CpuDevice(Device):
         return reply
 
 
-class _Shared:
-    """Workers and what they found, held by every device of one process with the same settings."""
-
-    _all: dict[tuple[int, Settings], _Shared] = {}  # noqa: RUF012  (by process, as a fork copies it)
-    _lock = threading.RLock()  # garbage collection may release a device at any time
+class _Workers(Shared):
+    """Workers of the same settings, and what they found."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         threads, workers, memory = settings
-        self.settings = settings
         start = Start(SERVER, {"threads": threads, "memory_bytes": memory}, threads)
         self.pool = WorkerPool([start] * workers)
-        self.users = 1
         self.baselines: dict[Operator, Baseline] = {}
         self.ceilings: Ceilings | None = None
 
-    @classmethod
-    def of(cls, settings: Settings) -> _Shared:
-        """The one for these settings, its workers starting; counts another user."""
-        with cls._lock:
-            key = (os.getpid(), settings)
-            if key in cls._all:
-                cls._all[key].users += 1
-            else:
-                cls._all[key] = cls(settings)
-                cls._all[key].pool.warm_up()
-            return cls._all[key]
+    def warm_up(self) -> None:
+        """Start the workers."""
+        self.pool.warm_up()
 
-    def release(self) -> None:
-        """Count one user less; without any, end the workers."""
-        with self._lock:
-            self.users -= 1
-            if self.users == 0:
-                if self._all.get((self.pool.owner, self.settings)) is self:
-                    del self._all[self.pool.owner, self.settings]
-                self.pool.close()
-
-
-def _check_importable(thing: object) -> None:
-    if type(thing).__module__ == "__main__":
-        raise UserError(
-            f"{type(thing).__name__} is defined in __main__, which worker processes never import; "
-            "move it into a module of its own and import it from there"
-        )
-
-
-def _memory_allowance(gib: float, workers: int) -> int:
-    """Bytes that each worker may take: what is asked for, less where the machine has less for all of them."""
-    return int(min(gib * 2**30, 0.8 * psutil.virtual_memory().total / workers))
+    def close(self) -> None:
+        """End the workers."""
+        self.pool.close()

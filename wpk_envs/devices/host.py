@@ -64,6 +64,13 @@ def available_cores() -> int:
     return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
 
 
+def memory_allowance(gib: float, workers: int) -> int:
+    """Bytes that each worker may take: what is asked for, less where the machine has less for all of them."""
+    import psutil
+
+    return int(min(gib * 2**30, 0.8 * psutil.virtual_memory().total / workers))
+
+
 def vector_unit(architecture: str, flags: Collection[str]) -> tuple[int, int]:
     """Float32 lanes and number of vector registers of an instruction set.
 

@@ -139,7 +139,7 @@ class WorkerPool:
     def _bury(self, worker: WorkerProcess, failure: Failure | None) -> tuple[int, Any] | None:
         """End a worker that is dead or overdue; its task and what became of it, if it had one."""
         task, started = worker.task, worker.ready
-        obituary = self._drop(worker)
+        obituary = self._drop(worker, dying=failure is None)
         failure = failure or Failure("crash", obituary)
         self._failed_starts += not started
         if self._failed_starts >= FAILED_STARTS:
@@ -147,6 +147,6 @@ class WorkerPool:
         self.fill()
         return None if task is None else (task, failure)
 
-    def _drop(self, worker: WorkerProcess) -> str:
+    def _drop(self, worker: WorkerProcess, dying: bool = False) -> str:
         self.workers.remove(worker)
-        return worker.end()
+        return worker.end(dying)

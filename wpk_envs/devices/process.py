@@ -23,6 +23,8 @@ BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from wpk_e
 BOOTSTRAP += "worker.main(int(sys.argv[2]))"
 """Takes over the parent's search path before anything is imported (``-m`` would put the current folder first)."""
 
+DYING_SECONDS = 2.0
+
 START_SECONDS = 180.0
 """A worker imports TVM or torch; on a busy machine that takes its time."""
 
@@ -118,8 +120,15 @@ class WorkerProcess:
         except psutil.Error:
             return 0
 
-    def end(self) -> str:
-        """End it and whatever it started, now; how it ended, in a sentence, if it was dead already."""
+    def end(self, dying: bool = False) -> str:
+        """End it and whatever it started, now; how it ended, in a sentence.
+
+        Args:
+            dying: Whether it has given up already; then it may take a moment to end in its own way.
+        """
+        if dying:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(DYING_SECONDS)
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)

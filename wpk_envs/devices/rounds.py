@@ -160,6 +160,15 @@ class _Round:
                 line.pool.drop_busy()
 
 
+def check_importable(thing: object) -> None:
+    """Raise `UserError` for an object of a class that worker processes cannot import."""
+    if type(thing).__module__ == "__main__":
+        raise UserError(
+            f"{type(thing).__name__} is defined in __main__, which worker processes never import; "
+            "move it into a module of its own and import it from there"
+        )
+
+
 def _pickled(request: tuple[float, Any]) -> bytes:
     try:
         return pickle.dumps(request)

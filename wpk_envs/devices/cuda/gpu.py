@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -68,10 +68,12 @@ class Gpu(ABC):
 
     Attributes:
         info: What it is.
+        image: What it loads: machine code, or with an interpreter in its place PTX text.
         torch_device: Where vendor paths keep their tensors, as torch names it.
         protocols: Ways of timing that it has.
     """
 
+    image: ClassVar[Literal["cubin", "ptx"]] = "cubin"
     info: GpuInfo
     torch_device: str
     protocols: tuple[Protocol, ...] = PROTOCOLS

@@ -100,7 +100,11 @@ class GpuRunner:
             self._baselines[operator] = _raced(reply, operator)
         return self._baselines[operator]
 
-    def knows(self, other: GpuRunner) -> None:
+    def knows(self, operator: Operator) -> bool:
+        """Whether an operator's baseline is known."""
+        return operator in self._baselines
+
+    def learn(self, other: GpuRunner) -> None:
         """Take over the baselines that another runner on the same GPUs has raced."""
         self._baselines.update(other._baselines)
 

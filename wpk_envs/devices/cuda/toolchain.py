@@ -65,7 +65,7 @@ def compile_source(source: str, arch: str) -> Compiled:
         (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
         log = _text(program, "ProgramLog")
         if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-            raise CompileError(log)
+            raise CompileError(telling(log))
         return Compiled(_text(program, "PTX"), _bytes(program, "CUBIN"), resources_of(log))
     finally:
         nvrtc.nvrtcDestroyProgram(program)
@@ -102,6 +102,12 @@ def supported() -> tuple[int, ...]:
     return tuple(_checked(_nvrtc().nvrtcGetSupportedArchs()))
 
 
+def telling(log: str) -> str:
+    """The lines of a compiler's log that speak of errors; all of it if none does."""
+    lines = [line.strip() for line in log.splitlines()]
+    return "\n".join(line for line in lines if "error" in line) or log
+
+
 def resources_of(log: str) -> dict[str, Resources]:
     """Read ptxas's verbose lines: what each function needs, by name."""
     starts = [*_ENTRY.finditer(log)]
@@ -125,7 +131,7 @@ def _nvrtc() -> Any:
         nvrtc.nvrtcVersion()
     except (ImportError, RuntimeError) as error:
         raise UserError(
-            f"compiling for NVIDIA GPUs needs the CUDA toolchain ({error}); install it with pip install 'wpk-envs[cuda]'"
+            f"compiling for NVIDIA GPUs needs the CUDA toolchain ({error}); pip install 'wpk-envs[cuda]' installs it"
         ) from error
     return nvrtc
 
