@@ -12,8 +12,9 @@ the interpreter's loop, which numba keeps on disk.
 from __future__ import annotations
 
 from wpk_envs.devices.ptx.memory import Buffer
-from wpk_envs.devices.ptx.parse import Function, Module, parse
+from wpk_envs.devices.ptx.parse import parse
 from wpk_envs.devices.ptx.problems import PtxError
 from wpk_envs.devices.ptx.program import MAX_STEPS, Program, Warps, execute
+from wpk_envs.devices.ptx.syntax import Function, Module
 
 __all__ = ["MAX_STEPS", "Buffer", "Function", "Module", "Program", "PtxError", "Warps", "execute", "parse"]

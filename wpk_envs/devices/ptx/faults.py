@@ -4,53 +4,45 @@ from __future__ import annotations
 
 import numpy as np
 
-from wpk_envs.devices.ptx.decode import Code, Column, Kind
-from wpk_envs.devices.ptx.layout import CELL_BYTES, START, WINDOW, Fault, Geometry
+from wpk_envs.devices.ptx.layout import CELL_BYTES, START, WINDOW, Column, Fault, Kind
 from wpk_envs.devices.ptx.problems import PtxError
+from wpk_envs.devices.ptx.rows import Code
+
+Extent = tuple[int, int, int]
 
 
 class Reporter:
     """Knows the names of everything in one launch."""
 
-    def __init__(self, code: Code, geometry: np.ndarray, block: tuple[int, int, int], arrays: list[tuple[str, int]]):
+    def __init__(self, code: Code, grid: Extent, block: Extent, arrays: list[tuple[str, int]]) -> None:
         """Remember a launch.
 
         Args:
             code: The kernel.
-            geometry: One entry per `Geometry`.
+            grid: Blocks along x, y and z.
             block: Threads of a block along x, y and z.
             arrays: Name and bytes of every window, the first of which is empty.
         """
-        self.code, self.geometry, self.block, self.arrays = code, geometry, block, arrays
+        self.code, self.grid, self.block, self.arrays = code, grid, block, arrays
 
     def error(self, fault: np.ndarray) -> PtxError:
         """The error for what the machine has left."""
-        kind, place, thread, detail, block = (int(value) for value in fault[:5])
-        what = self._what(Fault(kind), place, thread, detail)
-        return PtxError(f"{self._line(place)}: thread {self._coordinates(thread)} of block {self._block(block)} {what}")
+        kind, place, thread, detail, block = (int(value) for value in fault)
+        who = f"thread {_coordinates(thread, self.block)} of block {_coordinates(block, self.grid)}"
+        return PtxError(f"{self._line(place)}: {who} {self._what(Fault(kind), place, detail)}")
 
     def _line(self, place: int) -> str:
         function = self.code.function
-        number = int(self.code.code[place, Column.INSTRUCTION])
-        instruction = function.instructions[number]
-        text = " ".join(instruction.text.split())
-        return f"line {instruction.line} of kernel {function.name}, '{text}'"
+        instruction = function.instructions[int(self.code.code[place, Column.INSTRUCTION])]
+        return f"line {instruction.line} of kernel {function.name}, '{' '.join(instruction.text.split())}'"
 
-    def _coordinates(self, thread: int) -> str:
-        x, y, _ = self.block
-        return f"({thread % x}, {thread // x % y}, {thread // (x * y)})"
-
-    def _block(self, block: int) -> str:
-        x, y = int(self.geometry[Geometry.GRID_X]), int(self.geometry[Geometry.GRID_Y])
-        return f"({block % x}, {block // x % y}, {block // (x * y)})"
-
-    def _what(self, fault: Fault, place: int, thread: int, detail: int) -> str:
+    def _what(self, fault: Fault, place: int, detail: int) -> str:
         if fault in (Fault.OUTSIDE, Fault.MISALIGNED, Fault.READ_ONLY, Fault.UNWRITTEN):
             return self._access(fault, place, detail)
         if fault == Fault.DIVISION:
             return "divides by zero"
         if fault == Fault.ENDLESS:
-            return f"has not ended after {self.geometry[Geometry.STEPS]} instructions"
+            return f"has not ended after {detail} instructions"
         if fault == Fault.PARTIAL:
             return f"has ended while {detail} threads wait at this barrier"
         return f"waits elsewhere ({self._line(detail)}) while others wait at this barrier"
@@ -80,3 +72,8 @@ class Reporter:
         if offset + size > length:
             return f"at byte {offset} of {name}, which has {length} bytes"
         return f"at byte {offset} of {name}"
+
+
+def _coordinates(number: int, sizes: Extent) -> str:
+    x, y, _ = sizes
+    return f"({number % x}, {number // x % y}, {number // (x * y)})"

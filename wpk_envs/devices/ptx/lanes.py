@@ -1,320 +1,207 @@
 """Compiled primitives that run over all lanes of a group, for use inside the machine's loop.
 
-Every address is a plain integer; rows of registers are contiguous, one element per lane, and the number of
-lanes is a multiple of `vectors.WIDTH`. A *mask* is a row of 32-bit words, -1 for a lane that takes part
-and 0 for one that does not; memory is never touched for the latter.
+Every argument is an integer, an address if it names a row; rows of registers are contiguous, one element per
+lane, and the number of lanes is a multiple of `vectors.WIDTH`. A *mask* is a row of 32-bit words, -1 for
+a lane that takes part and 0 for one that does not; memory is never touched for the latter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
-from wpk_envs.devices.ptx.operations import OPERATIONS
-from wpk_envs.devices.ptx.vectors import ELEMENTS, WIDTH, Vectors, integer, vector
+from wpk_envs.devices.ptx.emit import INT, Emitter
+from wpk_envs.devices.ptx.layout import CELLS
+from wpk_envs.devices.ptx.operations import OPERATIONS, Operation
 
-INT = ir.IntType(64)
-WORD = ir.IntType(32)
-
-CELLS = ("u8", "s8", "u16", "s16", "b32", "b64")
-"""Kinds of memory cells by number: the width in bits, and how a narrow one fills its register."""
+Primitive = tuple[Any, Callable[..., Any]]
 
 
-def _bits(cell: str) -> int:
-    return int(cell[1:])
+def _primitive(build: Callable[..., Any], arguments: int, result: bool = False) -> Primitive:
+    """What numba wants of an intrinsic: the types, and a function that emits the code."""
 
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        made = build(Emitter(builder), *values)
+        return made if result else context.get_dummy_value()
 
-def _row(builder: Any, kind: Any, address: Any, lane: Any) -> Any:
-    """Pointer to the vector of a register row that starts at a lane."""
-    size = ir.Constant(INT, kind.element.width // 8 if isinstance(kind.element, ir.IntType) else 4)
-    return builder.inttoptr(builder.add(address, builder.mul(lane, size)), kind.as_pointer())
-
-
-def _read(builder: Any, kind: Any, address: Any, lane: Any) -> Any:
-    return builder.load(_row(builder, kind, address, lane), align=4)
-
-
-def _write(builder: Any, value: Any, address: Any, lane: Any) -> None:
-    builder.store(value, _row(builder, value.type, address, lane), align=4)
-
-
-def _mask(builder: Any, address: Any, lane: Any) -> Any:
-    return Vectors(builder).holds(_read(builder, integer(32), address, lane))
-
-
-def _each_vector(builder: Any, lanes: Any, body: Callable[[Any], None]) -> None:
-    """A loop over the lanes; the body gets the first lane of each vector."""
-    before, loop = builder.block, builder.function.append_basic_block("vector")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    lane = builder.phi(INT)
-    lane.add_incoming(ir.Constant(INT, 0), before)
-    body(lane)
-    after = builder.add(lane, ir.Constant(INT, WIDTH))
-    lane.add_incoming(after, builder.block)
-    end = builder.function.append_basic_block("end")
-    builder.cbranch(builder.icmp_signed("<", after, lanes), loop, end)
-    builder.position_at_end(end)
-
-
-def _switch(builder: Any, number: Any, bodies: Sequence[Callable[[], None]]) -> None:
-    """Run the body of this number."""
-    function = builder.function
-    end, default = function.append_basic_block("end"), function.append_basic_block("default")
-    chosen = builder.switch(number, default)
-    for index, body in enumerate(bodies):
-        block = function.append_basic_block(f"case{index}")
-        chosen.add_case(ir.Constant(INT, index), block)
-        builder.position_at_end(block)
-        body()
-        builder.branch(end)
-    builder.position_at_end(default)
-    builder.unreachable()
-    builder.position_at_end(end)
-
-
-def _signature(result: Any, count: int) -> Any:
-    return result(*[types.int64] * count)
+    return (types.int64 if result else types.void)(*[types.int64] * arguments), generate
 
 
 @intrinsic
-def compute(typing: Any, number: Any, lanes: Any, d: Any, a: Any, b: Any, c: Any, e: Any) -> Any:
-    """Run micro-operation ``number`` (its place in `OPERATIONS`) on rows; unused operands are ignored."""
+def compute(typing: Any, number: Any, lanes: Any, d: Any, a: Any, b: Any, c: Any, e: Any) -> Primitive:
+    """Run micro-operation ``number`` (its place in `OPERATIONS`) on rows; operands it lacks are ignored."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number, lanes, result, *sources = arguments
-
-        def body(operation: Any) -> Callable[[], None]:
+    def build(emitter: Emitter, number: Any, lanes: Any, d: Any, *sources: Any) -> None:
+        def case(operation: Operation) -> Callable[[], None]:
             def one(lane: Any) -> None:
-                pairs = zip(operation.operands, sources)
-                operands = [_read(builder, vector(ELEMENTS[letter]), row, lane) for letter, row in pairs]
-                _write(builder, operation.build(Vectors(builder), *operands), result, lane)
+                operands = [emitter.read(letter, row, lane) for letter, row in zip(operation.operands, sources)]
+                emitter.write(operation.build(emitter, *operands), d, lane)
 
-            return lambda: _each_vector(builder, lanes, one)
+            return lambda: emitter.each(lanes, one)
 
-        _switch(builder, number, [body(operation) for operation in OPERATIONS.values()])
-        return context.get_dummy_value()
+        emitter.switch(number, [case(operation) for operation in OPERATIONS.values()])
 
-    return _signature(types.void, 7), generate
+    return _primitive(build, 7)
 
 
 @intrinsic
-def blend(typing: Any, wide: Any, lanes: Any, mask: Any, d: Any, a: Any) -> Any:
-    """Copy a row of 32-bit (or, if ``wide``, 64-bit) registers for the lanes of a mask."""
+def blend(typing: Any, wide: Any, lanes: Any, mask: Any, d: Any, a: Any) -> Primitive:
+    """Copy a row of 32-bit (or, if ``wide`` is 1, 64-bit) registers for the lanes of a mask."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        wide, lanes, mask, target, source = arguments
-
-        def body(kind: Any) -> Callable[[], None]:
+    def build(emitter: Emitter, wide: Any, lanes: Any, mask: Any, d: Any, a: Any) -> None:
+        def case(letter: str) -> Callable[[], None]:
             def one(lane: Any) -> None:
-                old, new = _read(builder, kind, target, lane), _read(builder, kind, source, lane)
-                _write(builder, builder.select(_mask(builder, mask, lane), new, old), target, lane)
+                old, new = emitter.read(letter, d, lane), emitter.read(letter, a, lane)
+                emitter.write(emitter.ir.select(emitter.mask(mask, lane), new, old), d, lane)
 
-            return lambda: _each_vector(builder, lanes, one)
+            return lambda: emitter.each(lanes, one)
 
-        _switch(builder, wide, [body(integer(32)), body(integer(64))])
-        return context.get_dummy_value()
+        emitter.switch(wide, [case("w"), case("d")])
 
-    return _signature(types.void, 5), generate
-
-
-def _counter(builder: Any, lanes: Any, one: Callable[[Any], Any]) -> Any:
-    """Count the lanes for which a vector of truth values holds."""
-    total = cgutils.alloca_once_value(builder, ir.Constant(INT, 0))
-
-    def add(lane: Any) -> None:
-        bits = builder.bitcast(one(lane), ir.IntType(WIDTH))
-        name = f"llvm.ctpop.i{WIDTH}"
-        found = Vectors(builder).intrinsic(name, ir.IntType(WIDTH), bits)
-        builder.store(builder.add(builder.load(total), builder.zext(found, INT)), total)
-
-    _each_vector(builder, lanes, add)
-    return builder.load(total)
+    return _primitive(build, 5)
 
 
 @intrinsic
-def restrict(typing: Any, lanes: Any, target: Any, mask: Any, predicate: Any, wanted: Any) -> Any:
+def restrict(typing: Any, lanes: Any, target: Any, mask: Any, predicate: Any, wanted: Any) -> Primitive:
     """Write the lanes of a mask whose predicate is ``wanted`` (0 or -1) to another mask; gives their number."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lanes, target, mask, predicate, wanted = arguments
-
+    def build(emitter: Emitter, lanes: Any, target: Any, mask: Any, predicate: Any, wanted: Any) -> Any:
         def one(lane: Any) -> Any:
-            like = Vectors(builder).holds(_read(builder, integer(32), predicate, lane))
-            flip = builder.icmp_signed("==", wanted, ir.Constant(INT, 0))
-            flips = _spread(builder, flip)
-            both = builder.and_(_mask(builder, mask, lane), builder.xor(like, flips))
-            _write(builder, Vectors(builder).truth(both), target, lane)
+            flips = emitter.spread(emitter.ir.icmp_signed("==", wanted, ir.Constant(INT, 0)))
+            like = emitter.ir.xor(emitter.mask(predicate, lane), flips)
+            both = emitter.ir.and_(emitter.mask(mask, lane), like)
+            emitter.write(emitter.truth(both), target, lane)
             return both
 
-        return _counter(builder, lanes, one)
+        return emitter.count(lanes, one)
 
-    return _signature(types.int64, 5), generate
+    return _primitive(build, 5, result=True)
 
 
 @intrinsic
-def zeros(typing: Any, wide: Any, lanes: Any, mask: Any, a: Any) -> Any:
-    """How many lanes of a mask hold zero in a 32-bit (or, if ``wide``, 64-bit) row."""
+def zeros(typing: Any, wide: Any, lanes: Any, mask: Any, a: Any) -> Primitive:
+    """How many lanes of a mask hold zero in a 32-bit (or, if ``wide`` is 1, 64-bit) row."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        wide, lanes, mask, source = arguments
-        total = cgutils.alloca_once_value(builder, ir.Constant(INT, 0))
-
-        def body(bits: int) -> Callable[[], None]:
+    def build(emitter: Emitter, wide: Any, lanes: Any, mask: Any, a: Any) -> Any:
+        def case(letter: str, bits: int) -> Callable[[], Any]:
             def one(lane: Any) -> Any:
-                value = _read(builder, integer(bits), source, lane)
-                zero = builder.icmp_signed("==", value, Vectors(builder).whole(0, bits))
-                return builder.and_(_mask(builder, mask, lane), zero)
+                zero = emitter.ir.icmp_signed("==", emitter.read(letter, a, lane), emitter.whole(0, bits))
+                return emitter.ir.and_(emitter.mask(mask, lane), zero)
 
-            return lambda: builder.store(_counter(builder, lanes, one), total)
+            return lambda: emitter.count(lanes, one)
 
-        _switch(builder, wide, [body(32), body(64)])
-        return builder.load(total)
+        return emitter.switch(wide, [case("w", 32), case("d", 64)])
 
-    return _signature(types.int64, 4), generate
-
-
-def _spread(builder: Any, value: Any) -> Any:
-    """A vector with the same run-time value in every lane."""
-    kind = ir.VectorType(value.type, WIDTH)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(WORD, 0))
-    zeros = ir.Constant(ir.VectorType(WORD, WIDTH), [ir.Constant(WORD, 0)] * WIDTH)
-    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
+    return _primitive(build, 4, result=True)
 
 
 @intrinsic
-def outside(typing: Any, lanes: Any, mask: Any, address: Any, delta: Any, limit: Any, low: Any) -> Any:
+def outside(typing: Any, lanes: Any, mask: Any, address: Any, delta: Any, limit: Any, low: Any) -> Primitive:
     """How many lanes of a mask may not access ``address + delta``: past ``limit``, or with a bit of ``low`` set."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lanes, mask, address, delta, limit, low = arguments
-        delta, limit, low = (_spread(builder, x) for x in (delta, limit, low))
-
+    def build(emitter: Emitter, lanes: Any, mask: Any, address: Any, delta: Any, limit: Any, low: Any) -> Any:
         def one(lane: Any) -> Any:
-            offset = builder.add(_read(builder, integer(64), address, lane), delta)
-            beyond = builder.icmp_unsigned(">", offset, limit)
-            uneven = builder.icmp_signed("!=", builder.and_(offset, low), Vectors(builder).whole(0, 64))
-            return builder.and_(_mask(builder, mask, lane), builder.or_(beyond, uneven))
+            offset = emitter.ir.add(emitter.read("d", address, lane), emitter.spread(delta))
+            beyond = emitter.ir.icmp_unsigned(">", offset, emitter.spread(limit))
+            odd = emitter.ir.and_(offset, emitter.spread(low))
+            uneven = emitter.ir.icmp_signed("!=", odd, emitter.whole(0, 64))
+            return emitter.ir.and_(emitter.mask(mask, lane), emitter.ir.or_(beyond, uneven))
 
-        return _counter(builder, lanes, one)
+        return emitter.count(lanes, one)
 
-    return _signature(types.int64, 6), generate
-
-
-def _pointers(builder: Any, address: Any, delta: Any, stride: Any, lane: Any) -> Any:
-    """One pointer per lane: its address, plus delta, plus its number times the stride."""
-    counts = ir.Constant(integer(64), [ir.Constant(INT, i) for i in range(WIDTH)])
-    numbers = builder.add(_spread(builder, lane), counts)
-    shift = builder.add(_spread(builder, delta), builder.mul(numbers, _spread(builder, stride)))
-    place = builder.add(_read(builder, integer(64), address, lane), shift)
-    return builder.inttoptr(place, ir.VectorType(ir.IntType(8).as_pointer(), WIDTH))
-
-
-def _gather(builder: Any, bits: int, pointers: Any, mask: Any, otherwise: Any) -> Any:
-    name = f"llvm.masked.gather.v{WIDTH}i{bits}.v{WIDTH}p0"
-    align = ir.Constant(WORD, min(bits // 8, 4))
-    return Vectors(builder).intrinsic(name, integer(bits), pointers, align, mask, otherwise)
-
-
-def _scatter(builder: Any, value: Any, pointers: Any, mask: Any) -> None:
-    bits = value.type.element.width
-    name = f"llvm.masked.scatter.v{WIDTH}i{bits}.v{WIDTH}p0"
-    align = ir.Constant(WORD, min(bits // 8, 4))
-    Vectors(builder).intrinsic(name, ir.VoidType(), value, pointers, align, mask)
+    return _primitive(build, 6, result=True)
 
 
 @intrinsic
-def gather(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any, d: Any) -> Any:
-    """Load one cell (its place in `CELLS`) per lane of a mask into a row; other lanes keep their registers."""
+def gather(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any, d: Any) -> Primitive:
+    """Load one cell (its place in `CELLS`) per lane of a mask into a row; other lanes keep their registers.
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        cell, lanes, mask, address, delta, stride, target = arguments
+    A lane's cell is at its address plus ``delta`` plus its number times ``stride``.
+    """
 
-        def body(name: str) -> Callable[[], None]:
-            bits = _bits(name)
-            register = integer(max(bits, 32))
+    def build(
+        emitter: Emitter, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any, d: Any
+    ) -> None:
+        def case(name: str) -> Callable[[], None]:
+            bits, letter = _width(name)
 
             def one(lane: Any) -> None:
-                vectors = Vectors(builder)
-                here, old = _mask(builder, mask, lane), _read(builder, register, target, lane)
-                pointers = _pointers(builder, address, delta, stride, lane)
-                value = _gather(builder, bits, pointers, here, vectors.resize(old, bits))
-                value = vectors.resize(value, max(bits, 32), signed=name.startswith("s"))
-                _write(builder, builder.select(here, value, old), target, lane)
+                here, old = emitter.mask(mask, lane), emitter.read(letter, d, lane)
+                pointers = emitter.pointers(address, delta, stride, lane)
+                value = emitter.gather(bits, pointers, here, emitter.resize(old, bits))
+                value = emitter.resize(value, max(bits, 32), signed=name.startswith("s"))
+                emitter.write(emitter.ir.select(here, value, old), d, lane)
 
-            return lambda: _each_vector(builder, lanes, one)
+            return lambda: emitter.each(lanes, one)
 
-        _switch(builder, cell, [body(name) for name in CELLS])
-        return context.get_dummy_value()
+        emitter.switch(cell, [case(name) for name in CELLS])
 
-    return _signature(types.void, 7), generate
+    return _primitive(build, 7)
 
 
 @intrinsic
-def scatter(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any, a: Any) -> Any:
-    """Store one cell per lane of a mask from a row; of lanes with the same address the last one wins."""
+def scatter(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any, a: Any) -> Primitive:
+    """Store one cell per lane of a mask from a row; of lanes with the same cell the last one wins."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        cell, lanes, mask, address, delta, stride, source = arguments
-
-        def body(name: str) -> Callable[[], None]:
-            bits = _bits(name)
+    def build(
+        emitter: Emitter, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any, a: Any
+    ) -> None:
+        def case(name: str) -> Callable[[], None]:
+            bits, letter = _width(name)
 
             def one(lane: Any) -> None:
-                value = Vectors(builder).resize(_read(builder, integer(max(bits, 32)), source, lane), bits)
-                pointers = _pointers(builder, address, delta, stride, lane)
-                _scatter(builder, value, pointers, _mask(builder, mask, lane))
+                value = emitter.resize(emitter.read(letter, a, lane), bits)
+                emitter.scatter(value, emitter.pointers(address, delta, stride, lane), emitter.mask(mask, lane))
 
-            return lambda: _each_vector(builder, lanes, one)
+            return lambda: emitter.each(lanes, one)
 
-        _switch(builder, cell, [body(name) for name in CELLS])
-        return context.get_dummy_value()
+        emitter.switch(cell, [case(name) for name in CELLS])
 
-    return _signature(types.void, 7), generate
+    return _primitive(build, 7)
 
 
 @intrinsic
-def unwritten(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any) -> Any:
+def unwritten(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any) -> Primitive:
     """How many lanes of a mask would read a cell of which some byte's flag is not set."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        cell, lanes, mask, address, delta, stride = arguments
-        total = cgutils.alloca_once_value(builder, ir.Constant(INT, 0))
+    def build(emitter: Emitter, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any) -> Any:
+        def case(name: str) -> Callable[[], Any]:
+            bits, _ = _width(name)
 
-        def body(bits: int) -> Callable[[], None]:
             def one(lane: Any) -> Any:
-                ones = Vectors(builder).whole(-1, bits)
-                here = _mask(builder, mask, lane)
-                flags = _gather(builder, bits, _pointers(builder, address, delta, stride, lane), here, ones)
-                return builder.icmp_signed("!=", flags, ones)
+                pointers, ones = emitter.pointers(address, delta, stride, lane), emitter.whole(-1, bits)
+                flags = emitter.gather(bits, pointers, emitter.mask(mask, lane), ones)
+                return emitter.ir.icmp_signed("!=", flags, ones)
 
-            return lambda: builder.store(_counter(builder, lanes, one), total)
+            return lambda: emitter.count(lanes, one)
 
-        _switch(builder, cell, [body(_bits(name)) for name in CELLS])
-        return builder.load(total)
+        return emitter.switch(cell, [case(name) for name in CELLS])
 
-    return _signature(types.int64, 6), generate
+    return _primitive(build, 6, result=True)
 
 
 @intrinsic
-def mark(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any) -> Any:
+def mark(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any) -> Primitive:
     """Set the flags of every byte of one cell per lane of a mask."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        cell, lanes, mask, address, delta, stride = arguments
-
-        def body(bits: int) -> Callable[[], None]:
+    def build(emitter: Emitter, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any) -> None:
+        def case(name: str) -> Callable[[], None]:
             def one(lane: Any) -> None:
-                pointers = _pointers(builder, address, delta, stride, lane)
-                _scatter(builder, Vectors(builder).whole(-1, bits), pointers, _mask(builder, mask, lane))
+                ones = emitter.whole(-1, _width(name)[0])
+                emitter.scatter(ones, emitter.pointers(address, delta, stride, lane), emitter.mask(mask, lane))
 
-            return lambda: _each_vector(builder, lanes, one)
+            return lambda: emitter.each(lanes, one)
 
-        _switch(builder, cell, [body(_bits(name)) for name in CELLS])
-        return context.get_dummy_value()
+        emitter.switch(cell, [case(name) for name in CELLS])
 
-    return _signature(types.void, 6), generate
+    return _primitive(build, 6)
+
+
+def _width(cell: str) -> tuple[int, str]:
+    """Bits of a cell, and the letter of the registers that hold it."""
+    bits = int(cell[1:])
+    return bits, "d" if bits == 64 else "w"

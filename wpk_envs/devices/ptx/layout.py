@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
+
+import numpy as np
 
 WINDOW = 40
 """Every array has its own window of 2**40 bytes of addresses."""
@@ -10,8 +13,11 @@ WINDOW = 40
 START = 1 << 39
 """An array starts in the middle of its window: what lies before and after it is never mapped."""
 
+CELLS = ("u8", "s8", "u16", "s16", "b32", "b64")
+"""Kinds of memory cells by number: the width in bits, and how a narrow one fills its register."""
+
 CELL_BYTES = (1, 1, 2, 2, 4, 8)
-"""Bytes of every kind of memory cell, in the order of `lanes.CELLS`."""
+"""Bytes of every kind of memory cell."""
 
 
 class Memory(enum.IntEnum):
@@ -61,3 +67,85 @@ class Fault(enum.IntEnum):
     ENDLESS = 6
     PARTIAL = 7
     SCATTERED = 8
+
+
+class Kind(enum.IntEnum):
+    """What the machine does with a micro-operation."""
+
+    COMPUTE = 0
+    DIVIDE = 1
+    LOAD = 2
+    STORE = 3
+    BRANCH = 4
+    BARRIER = 5
+    EXIT = 6
+
+
+class Column(enum.IntEnum):
+    """Columns of the code.
+
+    D to E are rows: the result and the operands; of a load or store A is the address and D, B, C, E are the
+    values. NUMBER is the place in `OPERATIONS` or in `CELLS`. OFFSET is added to an address. GUARD is a row or
+    -1; WANTED is what it must be. WIDE is 1 where the result has 64 bits. COUNT is a number of cells.
+    CLASS is an `isa.Class`; INSTRUCTION the place in the function.
+    """
+
+    KIND = 0
+    NUMBER = 1
+    D = 2
+    A = 3
+    B = 4
+    C = 5
+    E = 6
+    OFFSET = 7
+    GUARD = 8
+    WANTED = 9
+    WIDE = 10
+    COUNT = 11
+    SPACE = 12
+    TARGET = 13
+    CLASS = 14
+    INSTRUCTION = 15
+
+
+SPACES = ("", "global", "shared", "local")
+"""State spaces by number; the first is a generic address."""
+
+SPECIALS = tuple(f"%{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for axis in "xyz")
+"""Special registers that have a row, if the function reads them."""
+
+WIDE_ROW = 1 << 24
+"""Added to the number of a row of the 64-bit file."""
+
+ACTIVE, CHOSEN, SINGLE = 0, 1, 2
+"""Masks: threads at the place that runs, those of them whose guard holds, and one alone."""
+
+
+class State(NamedTuple):
+    """Everything that the machine reads and writes.
+
+    Attributes:
+        code: Micro-operations, one column per `Column`; rows are offsets in bytes in a group's registers.
+        geometry: One entry per `Geometry`.
+        longs: Registers, group after group, as int64.
+        words: The same memory as int32.
+        places: Place of every thread.
+        states: State of every thread.
+        masks: One row per mask.
+        scratch: A row of its own.
+        memory: One row per window, one column per `Memory`.
+        flags: Flags of the memory that every block starts with.
+        fault: What stopped the machine, see `Fault`.
+    """
+
+    code: np.ndarray
+    geometry: np.ndarray
+    longs: np.ndarray
+    words: np.ndarray
+    places: np.ndarray
+    states: np.ndarray
+    masks: np.ndarray
+    scratch: np.ndarray
+    memory: np.ndarray
+    flags: np.ndarray
+    fault: np.ndarray

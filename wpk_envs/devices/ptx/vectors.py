@@ -15,8 +15,6 @@ WIDTH = 16
 ELEMENTS = {"w": ir.IntType(32), "d": ir.IntType(64), "f": ir.FloatType()}
 """Element type of every operand letter."""
 
-TRUTH = ir.VectorType(ir.IntType(1), WIDTH)
-
 
 def vector(element: Any) -> Any:
     """The vector type of an element type."""
