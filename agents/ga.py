@@ -106,6 +106,6 @@ def _measured(problem: TuningProblem, vectors: Iterable[Prefix | None]) -> list[
     for vector, measurement in zip(wanted, problem.measure(wanted)):
         if measurement is not None:
             individual = Individual(vector)
-            individual.fitness.values = (measurement.reward,)
+            individual.fitness.values = (problem.reward(measurement),)
             measured.append(individual)
     return measured

@@ -129,7 +129,7 @@ class RiskSeekingReward(VecEnvWrapper):
         """Step, and replace the rewards of the episodes that ended."""
         observations, rewards, dones, infos = self.venv.step_wait()
         if dones.any() and self._problem.trials:
-            known = [trial.measurement.reward for trial in self._problem.trials]
+            known = [self._problem.reward(trial.measurement) for trial in self._problem.trials]
             excess = np.maximum(rewards - np.quantile(known, 1 - self._top), 0.0)
             rewards = np.where(dones, excess, rewards).astype(np.float32)
         return observations, rewards, dones, infos
@@ -149,7 +149,7 @@ class Between(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         best = [trial for trial in self._problem.trials if trial.measurement.error is None]
-        best.sort(key=lambda trial: (-trial.measurement.reward, trial.vector))
+        best.sort(key=lambda trial: (-self._problem.reward(trial.measurement), trial.vector))
         if self._settings.clone and best:
             self._imitate([trial.vector for trial in best[: self._settings.clone]])
 

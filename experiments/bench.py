@@ -125,9 +125,9 @@ class Bench:
         """Tune operators; the samples are the ratios of every pair of their final measurements."""
         finals = {each: self.tuned(each, operator).final for each, operator in chosen.items()}
         samples = {each: ratios(final.measurement) for each, final in finals.items() if final is not None}
-        failed = [each for each, final in finals.items() if final is None]
+        failed = [each for each in chosen if not samples.get(each)]
         if failed:
-            return Figure(name, None, samples, f"no working schedule for {', '.join(failed)}")
+            return Figure(name, None, samples, f"no working schedule or no baseline for {', '.join(failed)}")
         return Figure(name, joined([statistics.median(values) for values in samples.values()]), samples)
 
     def tuned(self, name: str, operator: Operator) -> Outcome:
@@ -145,7 +145,8 @@ class Bench:
         if outcome.interrupted:
             raise KeyboardInterrupt
         speedup = outcome.summary["speedup"]
-        place.console.print(f"{name}: {outcome.failure or f'{speedup:.2f}x'}")
+        reached = "no speedup, for there is no baseline" if speedup is None else f"{speedup:.2f}x"
+        place.console.print(f"{name}: {outcome.failure or reached}")
         return outcome
 
     def rate(self, name: str, op: str, template: str) -> Figure:

@@ -32,14 +32,14 @@ def remeasure(problem: TuningProblem) -> Final | None:
     Returns:
         The winner; none if no trial succeeded, or none did so again.
     """
-    finalists = _best(problem.trials)
+    finalists = _best(problem)
     if not finalists:
         return None
     device = problem.device.fresh()
     try:
         candidates = [problem.space.candidate(trial.vector) for trial in finalists]
         again = device.measure(candidates, lambda place, answer: problem.record(candidates[place], answer))
-        order = sorted(range(len(finalists)), key=lambda place: -again[place].reward)
+        order = sorted(range(len(finalists)), key=lambda place: -problem.reward(again[place]))
         return next(filter(None, (_final(problem, device, finalists[p], again[p]) for p in order)), None)
     finally:
         if device is not problem.device:
@@ -54,9 +54,9 @@ def unrepeated(problem: TuningProblem) -> Final | None:
     return Final(trial, problem.space.candidate(trial.vector), trial.measurement)
 
 
-def _best(trials: Sequence[Trial]) -> list[Trial]:
-    good = [trial for trial in trials if trial.measurement.error is None]
-    return sorted(good, key=lambda trial: -trial.measurement.reward)[:FINALISTS]
+def _best(problem: TuningProblem) -> list[Trial]:
+    good = [trial for trial in problem.trials if trial.measurement.error is None]
+    return sorted(good, key=lambda trial: -problem.reward(trial.measurement))[:FINALISTS]
 
 
 def _final(problem: TuningProblem, device: Device, trial: Trial, again: Measurement) -> Final | None:

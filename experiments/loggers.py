@@ -69,8 +69,8 @@ class WandbLogger:
         self._best = max(self._best, trial.measurement.speedup or 0.0)
         row: dict[str, float | None] = {"trial": trial.number, "seconds": trial.seconds, "best_speedup": self._best}
         row.update({"best_speedup_by_seconds": self._best, "reused": int(trial.reused)})
-        if trial.measurement.speedup is not None:
-            row.update({"speedup": trial.measurement.speedup, "latency_us": trial.measurement.latency_us})
+        numbers = {"speedup": trial.measurement.speedup, "latency_us": trial.measurement.latency_us}
+        row.update((name, number) for name, number in numbers.items() if number is not None)
         self._queue.put(lambda run: run.log(row))
 
     def finish(self, summary: Mapping[str, Any], trials: Sequence[Trial], files: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""The run's picture: the best speedup so far, over trials and over seconds."""
+"""The run's picture: the best speedup so far (the latency where there is no baseline), over trials and seconds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def save(path: Path, trials: Sequence[Trial], title: str, subtitle: str) -> None
     left, right = figure.subplots(1, 2, sharey=True)
     _draw(left, [trial.number for trial in trials], trials, "trials")
     _draw(right, [trial.seconds for trial in trials], trials, "seconds")
-    left.set_ylabel("speedup over the vendor's best (x)", color=INK)
+    left.set_ylabel("speedup over the vendor's best (x)" if _has_speedups(trials) else "latency (us)", color=INK)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, labelcolor=INK, loc="outside lower center", ncols=len(labels))
     figure.suptitle(f"{title}\n{subtitle}", color=INK, fontsize=10)
@@ -41,12 +41,22 @@ def save(path: Path, trials: Sequence[Trial], title: str, subtitle: str) -> None
     write_whole(path, image.getvalue())
 
 
+def _has_speedups(trials: Sequence[Trial]) -> bool:
+    """Whether there is a baseline, as far as the trials tell."""
+    return any(trial.measurement.speedup for trial in trials) or not any(t.measurement.latency_us for t in trials)
+
+
 def _draw(axes: Any, places: Sequence[float], trials: Sequence[Trial], label: str) -> None:
-    speedups = np.array([trial.measurement.speedup or np.nan for trial in trials])
+    if _has_speedups(trials):
+        values = np.array([trial.measurement.speedup or np.nan for trial in trials])
+        best = np.fmax.accumulate(values)
+        axes.axhline(1, color=INK, linewidth=1, linestyle="--", label="vendor's best")
+    else:
+        values = np.array([trial.measurement.latency_us or np.nan for trial in trials])
+        best = np.fmin.accumulate(values)
     failed = [place for place, trial in zip(places, trials) if trial.measurement.error is not None]
-    axes.axhline(1, color=INK, linewidth=1, linestyle="--", label="vendor's best")
-    axes.scatter(places, speedups, s=12, color=INK, alpha=0.6, linewidths=0, label="trial")
-    axes.step(places, np.fmax.accumulate(speedups), where="post", color=CURVE, linewidth=2, label="best so far")
+    axes.scatter(places, values, s=12, color=INK, alpha=0.6, linewidths=0, label="trial")
+    axes.step(places, best, where="post", color=CURVE, linewidth=2, label="best so far")
     if failed:
         axes.scatter(failed, [0] * len(failed), s=18, marker="x", color=FAILED, label="failed")
     axes.set_xlabel(label, color=INK)

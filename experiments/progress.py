@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from wpk_envs.core import Measurement
 from wpk_envs.tuning import Trial
 
 LINE_SECONDS = 10.0
@@ -78,7 +79,7 @@ class Display:
         self._console = console
         self._title = title
         self._trials = trials
-        self._best = 0.0
+        self._best: Measurement | None = None
         self._errors: Counter[str] = Counter()
         self._last_line = time.monotonic()
         self._bar: Progress | None = None
@@ -105,8 +106,9 @@ class Display:
         measurement = trial.measurement
         if measurement.error is not None:
             self._errors[measurement.error] += 1
-        improved = (measurement.speedup or 0.0) > self._best
-        self._best = max(self._best, measurement.speedup or 0.0)
+        improved = _better(measurement, self._best)
+        if improved:
+            self._best = measurement
         best, rate, errors = self._texts(trial)
         if self._bar is not None:
             self._bar.update(self._task, completed=trial.number, best=best, rate=rate, errors=errors)
@@ -116,7 +118,20 @@ class Display:
             self._console.print(f"trial {trial.number}{of}: {best}, {rate}, {errors}", highlight=False)
 
     def _texts(self, trial: Trial) -> tuple[str, str, str]:
-        best = f"best {self._best:.2f}x" if self._best else "no result yet"
+        best = "no result yet" if self._best is None else f"best {_figure(self._best)}"
         rate = f"{60 * trial.number / max(trial.seconds, 1e-9):.0f} trials/min"
         kinds = ", ".join(f"{count} {kind}" for kind, count in self._errors.items())
         return best, rate, f"errors: {kinds or 'none'}"
+
+
+def _better(measurement: Measurement, best: Measurement | None) -> bool:
+    """Whether a trial is the best so far, by its speedup, or by its latency where that is missing."""
+    if measurement.latency_us is None or best is None or best.latency_us is None:
+        return measurement.latency_us is not None
+    if measurement.speedup is None or best.speedup is None:
+        return measurement.latency_us < best.latency_us
+    return measurement.speedup > best.speedup
+
+
+def _figure(measurement: Measurement) -> str:
+    return f"{measurement.latency_us:.1f} us" if measurement.speedup is None else f"{measurement.speedup:.2f}x"

@@ -8,7 +8,7 @@ python -m experiments.store action=export export=all.parquet everything, for oth
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from rich.table import Table
 from experiments.config import ProgramConfig, device_of, operators_of
 from experiments.files import check_writable, publish
 from experiments.launcher import launch
+from experiments.summary import registers_text
 from wpk_envs import devices, operators
 from wpk_envs.core import Operator
 from wpk_envs.errors import UserError, unknown
@@ -192,7 +193,7 @@ def _show(records: list[Record], title: str) -> None:
     for record in records:
         cells = _cells(record, names)
         if on_gpus:
-            cells.insert(-1, _registers(record.measurement.details))
+            cells.insert(-1, registers_text(record.measurement.details))
         table.add_row(*cells)
     console = Console()
     (console if console.is_terminal else Console(width=PIPE_COLUMNS)).print(table)
@@ -214,14 +215,6 @@ def _cells(record: Record, names: dict[Operator, str]) -> list[str]:
         "" if measurement.speedup is None else f"{measurement.speedup:.2f}x",
         f"{record.template} v{record.template_version}: {config}",
     ]
-
-
-def _registers(details: Mapping[str, Any]) -> str:
-    """Registers of a thread of a GPU's kernel, and how many bytes did not fit in them."""
-    if "registers" not in details:
-        return ""
-    spilled = details.get("spill_bytes", 0)
-    return f"{details['registers']}, spills {spilled} bytes" if spilled else str(details["registers"])
 
 
 def _names() -> dict[Operator, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ MEASURED_KEYS = (
     "percent_of_peak",
     "plain_torch_us",
     "plain_torch_speedup",
+    "details",
 )
 """What a run without any result has null for."""
 
@@ -57,27 +58,35 @@ def result_figures(final: Final, operator: Operator, device: Device) -> dict[str
     samples = final.measurement.samples_us
     latency = statistics.median(samples)
     low, high = median_interval(samples)
-    speedups = ratios(final.measurement)
-    speedup_low, speedup_high = median_interval(speedups)
     executed = final.candidate.template.executed_flops(operator, final.candidate.config)
+    return {
+        **dict.fromkeys(MEASURED_KEYS),
+        "best_config": dict(final.candidate.config),
+        "latency_us": latency,
+        "latency_low_us": low,
+        "latency_high_us": high,
+        "gflops": operator.flops / latency / 1e3,
+        "percent_of_peak": 100 * executed / (latency * 1e3) / device.peak_gflops(),
+        "details": dict(final.measurement.details),
+        **(_speedup_figures(final, operator, device) if final.measurement.baseline_us else {}),
+    }
+
+
+def _speedup_figures(final: Final, operator: Operator, device: Device) -> dict[str, Any]:
+    """What the winner reached beside the vendor's best."""
+    speedups = ratios(final.measurement)
+    low, high = median_interval(speedups)
     speedup = statistics.median(speedups)
     plain, plain_ratio = _plain_torch(device, operator)
-    figures = (
-        dict(final.candidate.config),
-        latency,
-        low,
-        high,
-        statistics.median(final.measurement.baseline_us),
-        final.measurement.baseline_name,
-        speedup,
-        speedup_low,
-        speedup_high,
-        operator.flops / latency / 1e3,
-        100 * executed / (latency * 1e3) / device.peak_gflops(),
-        plain,
-        None if plain_ratio is None else plain_ratio * speedup,
-    )
-    return dict(zip(MEASURED_KEYS, figures))
+    return {
+        "baseline_us": statistics.median(final.measurement.baseline_us),
+        "baseline_name": final.measurement.baseline_name,
+        "speedup": speedup,
+        "speedup_low": low,
+        "speedup_high": high,
+        "plain_torch_us": plain,
+        "plain_torch_speedup": None if plain_ratio is None else plain_ratio * speedup,
+    }
 
 
 def _plain_torch(device: Device, operator: Operator) -> tuple[float | None, float | None]:
@@ -117,7 +126,7 @@ def device_text(device: Device) -> str:
     """The device's name and, on a CPU, how many threads a kernel uses."""
     info = device.info
     if info.kind == "cuda":
-        return info.name
+        return f"{info.name}, {info.versions['protocol']} caches"
     return f"{info.name}, {info.threads} thread{'s' if info.threads > 1 else ''} per kernel"
 
 
@@ -150,12 +159,18 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     table.add_row("best config", config)
     interval = f"{summary['latency_low_us']:.1f} to {summary['latency_high_us']:.1f}"
     table.add_row("latency", f"{summary['latency_us']:.1f} us (95% interval {interval})")
-    interval = f"{summary['speedup_low']:.2f} to {summary['speedup_high']:.2f}"
-    table.add_row(f"speedup over {summary['baseline_name']}", f"{summary['speedup']:.2f}x (95% interval {interval})")
+    if summary["speedup"] is None:
+        table.add_row("speedup", "missing: nothing of the vendor's could be timed here")
+    else:
+        interval = f"{summary['speedup_low']:.2f} to {summary['speedup_high']:.2f}"
+        speedup = f"{summary['speedup']:.2f}x (95% interval {interval})"
+        table.add_row(f"speedup over {summary['baseline_name']}", speedup)
     if summary.get("plain_torch_speedup"):
         table.add_row("speedup over plain torch", f"{summary['plain_torch_speedup']:.2f}x")
     table.add_row("GFLOP/s (nominal)", f"{summary['gflops']:.1f}")
-    table.add_row("measured peak in use", f"{summary['percent_of_peak']:.0f}%")
+    table.add_row("peak in use", f"{summary['percent_of_peak']:.0f}%")
+    for what, result in _gpu_rows(summary["details"]):
+        table.add_row(what, result)
     kinds = ", ".join(f"{count} {kind}" for kind, count in summary["errors"].items() if count)
     rate = f"{summary['trials_per_minute']:.0f} a minute"
     table.add_row("trials", f"{summary['trials']} ({summary['trials_reused']} from earlier records), {rate}")
@@ -164,18 +179,44 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def registers_text(details: Mapping[str, Any]) -> str:
+    """Registers of a thread of a GPU's kernel, and the bytes that did not fit in them; empty on a CPU."""
+    if "registers" not in details:
+        return ""
+    spilled = details.get("spill_bytes", 0)
+    return f"{details['registers']}, spills {spilled} bytes" if spilled else str(details["registers"])
+
+
+def _gpu_rows(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a GPU's measurements tell besides."""
+    if "registers" in details:
+        yield "registers of a thread", registers_text(details)
+    for protocol in ("cold", "hot"):
+        if f"{protocol}_us" in details:
+            baseline = details.get(f"{protocol}_baseline_us")
+            beside = "" if baseline is None else f", baseline {baseline:.1f} us"
+            yield f"with {protocol} caches", f"{details[f'{protocol}_us']:.1f} us{beside}"
+    if "tf32_baseline" in details:
+        yield "vendor's best with TF32", f"{details['tf32_baseline']}, {details['tf32_baseline_us']:.1f} us"
+
+
 def suite_table(summary: Mapping[str, Any]) -> Table:
     """A suite's results for people."""
     table = Table(title=f"{summary['op']} on {summary['device_name']}, {summary['algo']}, seed {summary['seed']}")
     for column in ("operator", "occurs", "latency us", "baseline us", "speedup", "95% interval", "template"):
         table.add_column(column, justify="left" if column in ("operator", "template") else "right")
     for entry in summary["operators"]:
-        if entry["speedup"] is None:
-            table.add_row(entry["op"], str(entry["count"]), *["-"] * 4, "no result")
-            continue
-        interval = f"{entry['speedup_low']:.2f} to {entry['speedup_high']:.2f}"
-        figures = (f"{entry['latency_us']:.1f}", f"{entry['baseline_us']:.1f}", f"{entry['speedup']:.2f}x", interval)
-        table.add_row(entry["op"], str(entry["count"]), *figures, str(entry["best_config"]["template"]))
+        table.add_row(entry["op"], str(entry["count"]), *_suite_cells(entry))
     mean = summary["geomean_speedup"]
-    table.caption = f"geometric mean of the speedups: {mean:.2f}x" if mean else "no result"
+    table.caption = f"geometric mean of the speedups: {mean:.2f}x" if mean else "no speedup"
     return table
+
+
+def _suite_cells(entry: Mapping[str, Any]) -> list[str]:
+    if entry["latency_us"] is None:
+        return [*["-"] * 4, "no result"]
+    latency, template = f"{entry['latency_us']:.1f}", str(entry["best_config"]["template"])
+    if entry["speedup"] is None:
+        return [latency, *["-"] * 3, template]
+    interval = f"{entry['speedup_low']:.2f} to {entry['speedup_high']:.2f}"
+    return [latency, f"{entry['baseline_us']:.1f}", f"{entry['speedup']:.2f}x", interval, template]

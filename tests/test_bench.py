@@ -83,7 +83,7 @@ def test_an_operator_without_a_working_schedule_is_a_missed_target(start, monkey
     assert code == 0
     entry = figures["conv3x3_speedup"]
     assert (entry["value"], entry["met"]) == (None, False)
-    assert entry["note"] == "no working schedule for conv3x3"
+    assert entry["note"] == "no working schedule or no baseline for conv3x3"
 
 
 def test_an_interrupt_keeps_the_finished_figures(start, monkeypatch):

@@ -1,8 +1,10 @@
 """``python -m experiments.run`` from start to end: on a synthetic device in this process, and for real in its own."""
 
+import dataclasses
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -450,3 +452,52 @@ class TestForReal:
         with Store(place / "records.sqlite") as store:
             assert len(list(store.records())) == summary["trials"]
         assert psutil.wait_procs(children, timeout=20)[1] == []
+
+
+class WithoutBaseline(SyntheticDevice):
+    """A device on which nothing of the vendor's can be timed, as with a torch that has no kernels for its GPU."""
+
+    def _answer(self, candidate):
+        return dataclasses.replace(super()._answer(candidate), baseline_us=(), baseline_name="")
+
+
+class TestMissingSpeedup:
+    @pytest.mark.parametrize("algo", ["ga", "ppo", "ppo_oneshot"])
+    def test_the_search_goes_on_by_latency_and_says_so(self, place, synthetic, capsys, algo):
+        device = synthetic(WithoutBaseline(error_rate=0.1))
+        assert start(f"algo={algo}", "budget.trials=24", "logger=none", f"hydra.run.dir={place}/run") == 0
+        out = capsys.readouterr().out
+        assert re.search(r"trial \d+ of 24: best \d+\.\d us", out)
+        assert "missing: nothing of the vendor's could be timed here" in out
+        summary = summary_of(place / "run")
+        assert summary["speedup"] is None
+        assert summary["baseline_us"] is None
+        measured = [1000 / device.speedup(candidate.config) for batch in device.batches[:-2] for candidate in batch]
+        assert summary["latency_us"] <= sorted(measured)[len(measured) // 4]
+        assert (place / "run" / "best_so_far.png").stat().st_size > 1000
+
+    def test_of_a_suite(self, place, synthetic, capsys):
+        synthetic(WithoutBaseline())
+        assert start("algo=random", "budget.trials=2", "op=bert_base/all", f"hydra.run.dir={place}/run") == 0
+        assert "no speedup" in capsys.readouterr().out
+        summary = summary_of(place / "run")
+        assert summary["geomean_speedup"] is None
+        assert all(entry["latency_us"] > 0 for entry in summary["operators"])
+
+
+class OnAGpu(SyntheticDevice):
+    """A device whose measurements tell what those of a GPU do."""
+
+    def _answer(self, candidate):
+        details = {"protocol": "cold", "hot_us": 3.25, "hot_baseline_us": 6.5, "registers": 64, "spill_bytes": 8}
+        details |= {"tf32_baseline": "cuDNN NHWC", "tf32_baseline_us": 2.5}
+        return dataclasses.replace(super()._answer(candidate), details=details)
+
+
+def test_details_of_a_gpu_are_shown_and_kept(place, synthetic, capsys):
+    synthetic(OnAGpu())
+    assert start("algo=random", "budget.trials=2", "logger=none", f"hydra.run.dir={place}/run") == 0
+    out = capsys.readouterr().out
+    for shown in ("64, spills 8 bytes", "with hot caches", "3.2 us, baseline 6.5 us", "cuDNN NHWC, 2.5 us"):
+        assert shown in out
+    assert summary_of(place / "run")["details"]["hot_us"] == 3.25

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.synthetic import SyntheticDevice, medium_problem, tiny_problem, tiny_space
-from wpk_envs.core import Candidate, DeviceInfo, Measurement
+from wpk_envs.core import SPEEDUP_FLOOR, Candidate, DeviceInfo, Measurement
 from wpk_envs.errors import UserError
 from wpk_envs.schedules.space import Prefix
 from wpk_envs.tuning import REQUESTS_PER_TRIAL, Budget, Trial, TuningProblem
@@ -219,3 +219,26 @@ def test_sample_untried_is_uniform_over_what_is_left() -> None:
         counts[problem.sample_untried(rng)] += 1
     assert min(counts.values()) > 60
     assert max(counts.values()) < 145
+
+
+class TestReward:
+    def test_is_the_measurements_own_where_there_is_a_baseline(self):
+        problem = tiny_problem()
+        problem.measure([problem.space.unrank(index) for index in range(4)])
+        assert [problem.reward(trial.measurement) for trial in problem.trials] == [
+            trial.measurement.reward for trial in problem.trials
+        ]
+
+    def test_without_one_latencies_are_compared_with_the_first(self):
+        problem = tiny_problem()
+        assert problem.reward(Measurement(samples_us=(2.0,))) == math.log(SPEEDUP_FLOOR)
+        problem.device.measure = lambda candidates, on_result: [
+            on_result(position, Measurement(error="crash") if position == 0 else Measurement(samples_us=(latency,)))
+            for position, latency in enumerate((0.0, 4.0, 2.0, 8.0, 1000.0))
+        ]
+        problem.measure([problem.space.unrank(index) for index in range(5)])
+        rewards = [problem.reward(trial.measurement) for trial in problem.trials]
+        assert rewards == pytest.approx(
+            [math.log(SPEEDUP_FLOOR), 0, math.log(2), -math.log(2), math.log(SPEEDUP_FLOOR)]
+        )
+        assert problem.best is problem.trials[2]

@@ -6,6 +6,7 @@ the same question.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from wpk_envs.core import Candidate, Device, DeviceInfo, KnobValue, Measurement, Operator
+from wpk_envs.core import SPEEDUP_FLOOR, Candidate, Device, DeviceInfo, KnobValue, Measurement, Operator
 from wpk_envs.errors import UserError
 from wpk_envs.schedules.space import INVALID_NODE, Prefix, ScheduleSpace
 
@@ -113,6 +114,7 @@ class TuningProblem:
         self._known: dict[Prefix, Measurement] = {}
         self._tried_below: dict[Prefix, int] = {}
         self._charged_seconds = 0.0
+        self._first_us: float | None = None
         self._started = time.perf_counter()
         self._finished = False
 
@@ -207,6 +209,16 @@ class TuningProblem:
         if missing:
             self.device.measure([candidate for _, candidate in missing], on_result=keep)
 
+    def reward(self, measurement: Measurement) -> float:
+        """What an outcome is worth to an agent: `Measurement.reward`.
+
+        Where no baseline can be timed, the speedup is one over the run's first working trial.
+        """
+        latency = measurement.latency_us
+        if latency is None or measurement.speedup is not None or self._first_us is None:
+            return measurement.reward
+        return math.log(max(self._first_us / latency, SPEEDUP_FLOOR))
+
     def record(self, candidate: Candidate, measurement: Measurement) -> None:
         """Keep a measurement in the store; for those that are no trial too, such as final ones."""
         if self._store is not None:
@@ -223,7 +235,9 @@ class TuningProblem:
             self._tried_below[prefix] = self._tried_below.get(prefix, 0) + 1
         trial = Trial(len(self.trials) + 1, vector, dict(candidate.config), measurement, reused, self.seconds)
         self.trials.append(trial)
-        if measurement.error is None and (self.best is None or measurement.reward > self.best.measurement.reward):
+        self._first_us = self._first_us or measurement.latency_us
+        better = self.best is None or self.reward(measurement) > self.reward(self.best.measurement)
+        if measurement.error is None and better:
             self.best = trial
         if self._on_trial is not None:
             self._on_trial(trial)

@@ -71,8 +71,9 @@ class ConstructEpisode(Episode):
             position = len(self._prefix)
             knob = self.space.encoding.knobs[position].name
             info["message"] = f"no valid config has option {self._asked[position]} of {knob} here"
-        self.observer.set_outcome(self.observation, measurement)
-        return Outcome(measurement.reward, terminated=True, info=info)
+        reward = self.problem.reward(measurement)
+        self.observer.set_outcome(self.observation, measurement, reward)
+        return Outcome(reward, terminated=True, info=info)
 
     def action_mask(self, exclude_tried: bool) -> np.ndarray:
         """Options of the next knob, ``bool[width]``."""

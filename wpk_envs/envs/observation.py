@@ -94,7 +94,7 @@ class Observer:
         features = template.static_features(self.space.operator, partial, self.space.device)
         observation[self._static : self._static + len(STATIC_FEATURES)] = features
 
-    def set_outcome(self, observation: np.ndarray, measurement: Measurement) -> None:
+    def set_outcome(self, observation: np.ndarray, measurement: Measurement, reward: float) -> None:
         """Note what the last measurement gave."""
-        observation[-2] = min(measurement.reward, BOUND)
+        observation[-2] = min(reward, BOUND)
         observation[-1] = float(measurement.error is not None)

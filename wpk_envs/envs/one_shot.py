@@ -40,8 +40,9 @@ class OneShotEpisode(Episode):
         info = describe(self.problem, self._vector, measurement)
         if measurement is None:
             return Outcome(FAILURE_REWARD, truncated=True, info=info)
-        self.observer.set_outcome(self.observation, measurement)
-        return Outcome(measurement.reward, terminated=True, info=info)
+        reward = self.problem.reward(measurement)
+        self.observer.set_outcome(self.observation, measurement, reward)
+        return Outcome(reward, terminated=True, info=info)
 
     def action_mask(self, exclude_tried: bool) -> np.ndarray:
         """Options that occur in some valid config, all knobs' lists joined: ``bool[sum of option counts]``.

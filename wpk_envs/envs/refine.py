@@ -46,10 +46,10 @@ class RefineEpisode(Episode):
         return describe(self.problem, self._vector, measurement)
 
     def _arrive(self, measurement: Measurement | None) -> None:
-        self._move_to(self._asked, FAILURE_REWARD if measurement is None else measurement.reward)
+        self._move_to(self._asked, FAILURE_REWARD if measurement is None else self.problem.reward(measurement))
         self.observer.set_config(self.observation, self._vector)
         if measurement is not None:
-            self.observer.set_outcome(self.observation, measurement)
+            self.observer.set_outcome(self.observation, measurement, self._value)
 
     def act(self, action: Any) -> Prefix | None:
         """Ask for the config after a move.
@@ -66,7 +66,7 @@ class RefineEpisode(Episode):
         if measurement is None:
             return Outcome(FAILURE_REWARD, truncated=True, info=info)
         if measurement.error == "invalid":
-            self.observer.set_outcome(self.observation, measurement)
+            self.observer.set_outcome(self.observation, measurement, FAILURE_REWARD)
             info["message"] = "the move leads to no valid config"
             return Outcome(FAILURE_REWARD, terminated=True, info=info)
         before = self._value
