@@ -15,7 +15,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, StringNode
 
-from experiments import build_stage
+from experiments import build_stage, merge_stage
 from experiments.config import ProgramConfig
 from experiments.files import check_writable
 from experiments.launcher import launch
@@ -35,6 +35,7 @@ class RecordConfig(ProgramConfig):
     check: int = 32
     workers: int | None = None
     seed: int = 0
+    tables: str | None = None
 
 
 def _schema() -> DictConfig:
@@ -67,6 +68,7 @@ STAGES = {
         build_stage.settings_of,
         build_stage.act,
     ),
+    "merge": StageProgram(("from", "tables"), merge_stage.folders_of, merge_stage.act),
 }
 LATER = ("measure",)
 

@@ -22,7 +22,7 @@ TEMPLATES, MISBEHAVIOUR, VENDOR = "templates", "misbehaviour", "vendor"
 OUTCOME_OF: dict[str, tuple[ErrorKind | None, ...]] = {
     "correct": (None,),
     "wrong": ("wrong_result",),
-    "crash": ("crash", "wrong_result"),
+    "crash": ("crash",),
     "endless": ("timeout",),
 }
 """The errors that a kernel of each kind may be answered with; none is a measurement."""
