@@ -56,7 +56,7 @@ class InterpretedGpu(Gpu):
         self.index = index
         self.torch_device = "cpu"
         self.info = GpuInfo(
-            self.model, ARCH, PROPERTIES, {"driver": "none", "torch": "any", "cudnn": "none"}, self.no_vendor
+            self.model, ARCH, PROPERTIES, {"driver": "12.4", "torch": "any", "cudnn": "none"}, self.no_vendor
         )
         self.is_broken = False
         ptx.Program(ptx.parse(NOTHING).functions["nothing"]).run((1,), (1,), [])  # compiles the interpreter's loop

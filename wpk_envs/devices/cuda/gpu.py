@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from wpk_envs.devices.cuda.program import Program
+from wpk_envs.errors import UserError
 
 Call = Callable[[], Any]
 """Puts work on the GPU and returns; the work may go on after that."""
@@ -46,6 +47,9 @@ class GpuInfo:
     no_vendor: str = ""
     memory_bytes: int = field(default=0, compare=False)
     driver: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.arch}, {self.properties['multiprocessors']} multiprocessors)"
 
 
 class LoadedProgram(ABC):
@@ -141,3 +145,18 @@ def runs_on(program_arch: str, gpu_arch: str) -> bool:
         return program_arch.rstrip("abcdefghijklmnopqrstuvwxyz") == gpu_arch
     program, gpu = (int(arch.removeprefix("sm_")) for arch in (program_arch, gpu_arch))
     return program // 10 == gpu // 10 and program <= gpu
+
+
+def check_toolchain(gpu: GpuInfo, nvrtc: str) -> None:
+    """Raise `UserError` if a GPU's driver is too old for machine code of a toolchain.
+
+    Args:
+        gpu: The GPU.
+        nvrtc: The toolchain's version, such as ``"12.9"``; any minor version of the driver's major one will do.
+    """
+    driver = gpu.versions["driver"]
+    if int(driver.partition(".")[0]) < int(nvrtc.partition(".")[0]):
+        raise UserError(
+            f"the NVIDIA driver is for CUDA {driver}, too old for kernels of CUDA toolchain {nvrtc}; install a newer "
+            "driver, or build the kernels with an older nvidia-cuda-nvrtc"
+        )

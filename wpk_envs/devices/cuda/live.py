@@ -10,9 +10,9 @@ from typing import Any
 
 from wpk_envs.core import Candidate, Device, DeviceInfo, Measurement, Operator
 from wpk_envs.devices.cuda.builder import BuildCandidate, Built
-from wpk_envs.devices.cuda.gpu import Protocol
+from wpk_envs.devices.cuda.gpu import Protocol, check_toolchain
 from wpk_envs.devices.cuda.jobs import GpuBaseline, Job, MeasureJob, ceilings_of
-from wpk_envs.devices.cuda.runner import DEADLINE_SECONDS, TORCH_GPU, GpuRunner
+from wpk_envs.devices.cuda.runner import DEADLINE_SECONDS, TORCH_GPU, GpuRunner, check_settings
 from wpk_envs.devices.failures import as_measurement
 from wpk_envs.devices.host import available_cores, memory_allowance
 from wpk_envs.devices.messages import Start
@@ -64,7 +64,7 @@ class CudaDevice(Device):
         most = available_cores()
         if workers is not None and not (isinstance(workers, int) and 1 <= workers <= most):
             raise UserError(f"device.workers must be a whole number from 1 to {most} (cores), not {workers}")
-        GpuRunner(gpus, protocol, tf32, deadline, gpu)  # checks its settings
+        check_settings(gpus, protocol, deadline)
         self.workers = workers or most
         self.deadline = deadline
         self._settings: Settings = (tuple(gpus), protocol, tf32, self.workers, deadline, gpu)
@@ -81,7 +81,9 @@ class CudaDevice(Device):
         if self._shared.info is None:
             from wpk_envs.devices.cuda import descriptions
 
-            self._shared.info = descriptions.present(self._shared.runner.info, self._settings[1])
+            gpu = self._shared.runner.info
+            self._shared.info = descriptions.present(gpu, self._settings[1])
+            check_toolchain(gpu, self._shared.info.versions["nvrtc"])
         return self._shared.info
 
     def measure(

@@ -62,7 +62,7 @@ class GpuRunner:
         deadline: float = DEADLINE_SECONDS,
         gpu: str = TORCH_GPU,
     ) -> None:
-        _check(gpus, protocol, deadline)
+        check_settings(gpus, protocol, deadline)
         self.deadline = deadline
         self.pool = WorkerPool(
             [
@@ -165,7 +165,8 @@ def _raced(reply: Any, operator: Operator) -> GpuBaseline:
     return reply
 
 
-def _check(gpus: Sequence[int], protocol: str, deadline: float) -> None:
+def check_settings(gpus: Sequence[int], protocol: str, deadline: float) -> None:
+    """Raise `UserError` for settings that are not allowed; see `GpuRunner`."""
     numbers = isinstance(gpus, Sequence) and all(isinstance(each, int) and each >= 0 for each in gpus)
     if not numbers or not gpus or len(set(gpus)) < len(gpus):
         raise UserError(f"device.gpus must be a list of different GPU numbers from 0, such as [0,1], not {gpus}")

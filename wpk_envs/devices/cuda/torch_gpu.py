@@ -22,6 +22,9 @@ OLDEST_ARCH = 60
 FLUSHED_CACHES = 2
 """How many times the L2 cache's size is written to flush it."""
 
+SENSORS = {"sm_clock_mhz": "clock_rate", "temperature_c": "temperature", "power_mw": "power_draw"}
+"""Functions of torch.cuda by what they are recorded as."""
+
 CUDA_126 = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
 """The only builds of torch that still have kernels for Pascal and Volta."""
 
@@ -111,15 +114,10 @@ class TorchGpu(Gpu):
 
     def sensors(self) -> dict[str, Any]:
         """What NVML answers through torch: the multiprocessors' clock, temperature and power."""
-        cuda = self._torch.cuda
         found: dict[str, Any] = {}
-        for name, ask in (
-            ("sm_clock_mhz", cuda.clock_rate),
-            ("temperature_c", cuda.temperature),
-            ("power_mw", cuda.power_draw),
-        ):
+        for name, ask in SENSORS.items():
             with contextlib.suppress(Exception):  # no NVML, no right to ask it, or a sensor that the GPU lacks
-                found[name] = int(ask(self._index))
+                found[name] = int(getattr(self._torch.cuda, ask)(self._index))
         return found
 
     def _stream(self) -> int:
@@ -231,6 +229,8 @@ def _torch_with(index: int) -> Any:
         count = torch.cuda.device_count()
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"no NVIDIA GPU can be used here: {_first_line(error)}") from error
+    if count == 0:
+        raise UserError("the driver shows no GPU to this process; see CUDA_VISIBLE_DEVICES")
     if index >= count:
         raise UserError(f"there is no GPU {index}: device.gpus takes the numbers 0 to {count - 1}")
     try:
