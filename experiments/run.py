@@ -37,6 +37,8 @@ def run(cfg: DictConfig, folder: Path) -> None:
     ):
         write_json(folder / "config.json", settings.config)
         console.print(f"device={settings.device.name}: {summary.device_text(device)}")
+        for note in getattr(device, "notes", ()):
+            console.print(f"note: {note}", highlight=False, markup=False)
         outcome = _tune(Workplace(settings, device, store, console), folder)
     publish(outcome.summary, folder, cfg.out)
     if outcome.interrupted:
