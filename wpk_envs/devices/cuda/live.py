@@ -86,6 +86,17 @@ class CudaDevice(Device):
             check_toolchain(gpu, self._shared.info.versions["nvrtc"])
         return self._shared.info
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user should know before measuring, in sentences; raises as `info`."""
+        from wpk_envs.devices.cuda import descriptions
+
+        gpu = self._shared.runner.info
+        name = descriptions.match(gpu.model, self.info.target["arch"], self.info.limits["multiprocessors"])
+        limits = f"conf/device/{name}.yaml says" if name else "its driver tells, for no file in conf/device fits it"
+        missing = f"{gpu.no_vendor}; speedups will be missing, and the search goes by latency"
+        return (f"the GPU's limits are what {limits}", *([missing] if gpu.no_vendor else []))
+
     def measure(
         self,
         candidates: Sequence[Candidate],
