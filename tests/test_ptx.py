@@ -499,3 +499,23 @@ def test_a_block_takes_a_few_milliseconds() -> None:
         kernel.run((1,), (64,), [a, b, empty(32, 32), 32, 32, 512])
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.075
+
+
+def test_a_vector_may_reach_into_what_fills_a_shared_array_up_to_its_alignment() -> None:
+    """NVRTC loads four floats where the last three of an aligned array are wanted."""
+    body = """
+      .shared .align 16 .b8 tile[12];
+      mov.u64 %d0, tile;
+      mov.u32 %w0, 7;
+      st.shared.v2.u32 [%d0], {%w0, %w0};
+      st.shared.u32 [%d0+8], %w0;
+      ld.shared.v4.u32 {%w1, %w2, %w3, %w4}, [%d0];
+      st.global.u32 [%d10], %w3;
+    """
+    out = np.zeros(1, np.uint32)
+    written(body).run((1,), (1,), [out])
+    assert out[0] == 7
+    with pytest.raises(PtxError, match="reads 4 bytes at byte 16 of shared array tile, which has 16 bytes"):
+        written(body.replace("ld.shared.v4.u32 {%w1, %w2, %w3, %w4}, [%d0]", "ld.shared.u32 %w3, [%d0+16]")).run(
+            (1,), (1,), [out]
+        )

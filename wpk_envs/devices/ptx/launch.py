@@ -92,6 +92,7 @@ class Launch:
             scratch=_aligned(self.lanes),
             memory=self.windows.table,
             flags=self.windows.flags,
+            fresh=self.windows.fresh,
             fault=np.zeros(5, np.int64),
         )
         if machine()(state, np.array(self._chosen(blocks), np.int64)):

@@ -134,7 +134,8 @@ class State(NamedTuple):
         masks: One row per mask.
         scratch: A row of its own.
         memory: One row per window, one column per `Memory`.
-        flags: Flags of the memory that every block starts with.
+        flags: Flags of the variables' memory.
+        fresh: What they are when a block starts.
         fault: What stopped the machine, see `Fault`.
     """
 
@@ -148,4 +149,5 @@ class State(NamedTuple):
     scratch: np.ndarray
     memory: np.ndarray
     flags: np.ndarray
+    fresh: np.ndarray
     fault: np.ndarray

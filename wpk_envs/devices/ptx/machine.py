@@ -45,7 +45,8 @@ def machine() -> Callable[..., int]:
         if len(fingerprint) == 0:  # only to have it in the closure
             return -1
         for block in blocks:
-            state.flags[:] = 0
+            for position in range(len(state.flags)):
+                state.flags[position] = state.fresh[position]
             _set_coordinates(state, block)
             if _run_block(state) < 0:
                 state.fault[4] = block

@@ -10,18 +10,26 @@ from wpk_envs.devices.ptx.layout import SPACES, START, WINDOW, Memory
 from wpk_envs.devices.ptx.memory import Buffer
 from wpk_envs.devices.ptx.syntax import Variable
 
+WIDEST = 16
+"""Bytes of the widest access."""
+
+WRITTEN = 255
+"""Flag of a byte that holds a value."""
+
 
 class Windows:
     """The table of windows, filled one after the other; the first is never used, so that 0 is no address.
 
     Attributes:
         names: What errors call each array, and its bytes.
-        flags: Flags of the variables' memory, which no block has written when it starts.
+        flags: Flags of the variables' memory.
+        fresh: Those flags when a block starts: nothing is written but the bytes that fill a variable up to its
+            alignment, which compilers read as part of a wider vector and then ignore.
     """
 
     def __init__(self) -> None:
         self.names: list[tuple[str, int]] = [("", 0)]
-        self.flags = np.zeros(0, np.uint8)
+        self.flags = self.fresh = np.zeros(0, np.uint8)
         self._table: list[tuple[int, ...]] = [(0,) * len(Memory)]
         self._kept: list[object] = []
 
@@ -39,16 +47,19 @@ class Windows:
     def add_variables(self, variables: Sequence[Variable], dynamic_shared: int, lanes: int) -> list[int]:
         """Give variables windows: shared arrays, one per block, and local ones, one per lane; gives their addresses."""
         sizes = [dynamic_shared if each.bytes is None else each.bytes for each in variables]
-        strides = [-(-size // 16) * 16 for size in sizes]
+        strides = [-(-size // WIDEST) * WIDEST for size in sizes]
         copies = [lanes if each.space == "local" else 1 for each in variables]
         ends = np.cumsum([0] + [stride * count for stride, count in zip(strides, copies)])
-        storage, self.flags = np.empty(ends[-1], np.uint8), np.zeros(ends[-1], np.uint8)
+        storage, self.fresh = np.empty(ends[-1], np.uint8), np.zeros(ends[-1], np.uint8)
+        self.flags = self.fresh.copy()
         self._kept.append(storage)
         addresses = []
         for each, size, stride, count, start in zip(variables, sizes, strides, copies, ends.tolist()):
             places = (storage.ctypes.data + start, self.flags.ctypes.data + start)
-            name = f"{each.space} array {each.name}"
-            addresses.append(self._add(name, *places, size, stride if count > 1 else 0, each.space, True))
+            name, unit = f"{each.space} array {each.name}", 1 if each.bytes is None else min(each.align, WIDEST)
+            filled = -(-size // unit) * unit
+            self.fresh[start : start + stride * count].reshape(count, stride)[:, size:filled] = WRITTEN
+            addresses.append(self._add(name, *places, filled, stride if count > 1 else 0, each.space, True))
         return addresses
 
     def _add(self, name: str, data: int, flags: int, size: int, stride: int, space: str, writable: bool) -> int:
