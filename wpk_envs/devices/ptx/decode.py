@@ -68,7 +68,7 @@ class _Decoder(Rows):
         place = f"line {self.instruction.line} of kernel {self.function.name}"
         return PtxError(f"{place} cannot be interpreted: {why} in '{text}'")
 
-    def emit(self, kind: Kind, cls: Class, number: int = 0, rows: Sequence[int] = (), **more: int) -> None:
+    def emit(self, kind: int, cls: Class, number: int = 0, rows: Sequence[int] = (), **more: int) -> None:
         """Append a micro-operation."""
         d, a, b, c, e = [*rows, -1, -1, -1, -1, -1][:5]
         offset, *sizes = (more.get(name, 0) for name in ("offset", "wide", "count", "space"))

@@ -95,12 +95,12 @@ class Emitter(Vectors):
         self.each(lanes, add)
         return self.ir.load(total)
 
-    def pointers(self, row: Any, delta: Any, stride: Any, lane: Any) -> Any:
-        """One pointer per lane: its address, plus delta, plus its number times the stride."""
+    def pointers(self, bits: int, row: Any, delta: Any, stride: Any, lane: Any) -> Any:
+        """One pointer to an integer per lane: its address, plus delta, plus its number times the stride."""
         counts = ir.Constant(integer(64), [ir.Constant(INT, i) for i in range(WIDTH)])
         numbers = self.ir.add(self.spread(lane), counts)
         shift = self.ir.add(self.spread(delta), self.ir.mul(numbers, self.spread(stride)))
-        return self.ir.inttoptr(self.ir.add(self.read("d", row, lane), shift), vector(ir.IntType(8).as_pointer()))
+        return self.ir.inttoptr(self.ir.add(self.read("d", row, lane), shift), vector(ir.IntType(bits).as_pointer()))
 
     def gather(self, bits: int, pointers: Any, mask: Any, otherwise: Any) -> Any:
         """Load an integer per lane of a mask."""

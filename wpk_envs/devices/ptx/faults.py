@@ -29,14 +29,14 @@ class Reporter:
         """The error for what the machine has left."""
         kind, place, thread, detail, block = (int(value) for value in fault)
         who = f"thread {_coordinates(thread, self.block)} of block {_coordinates(block, self.grid)}"
-        return PtxError(f"{self._line(place)}: {who} {self._what(Fault(kind), place, detail)}")
+        return PtxError(f"{self._line(place)}: {who} {self._what(kind, place, detail)}")
 
     def _line(self, place: int) -> str:
         function = self.code.function
         instruction = function.instructions[int(self.code.code[place, Column.INSTRUCTION])]
         return f"line {instruction.line} of kernel {function.name}, '{' '.join(instruction.text.split())}'"
 
-    def _what(self, fault: Fault, place: int, detail: int) -> str:
+    def _what(self, fault: int, place: int, detail: int) -> str:
         if fault in (Fault.OUTSIDE, Fault.MISALIGNED, Fault.READ_ONLY, Fault.UNWRITTEN):
             return self._access(fault, place, detail)
         if fault == Fault.DIVISION:
@@ -47,7 +47,7 @@ class Reporter:
             return f"has ended while {detail} threads wait at this barrier"
         return f"waits elsewhere ({self._line(detail)}) while others wait at this barrier"
 
-    def _access(self, fault: Fault, place: int, address: int) -> str:
+    def _access(self, fault: int, place: int, address: int) -> str:
         row = self.code.code[place]
         size = CELL_BYTES[row[Column.NUMBER]] * int(row[Column.COUNT])
         verb = "writes" if row[Column.KIND] == Kind.STORE else "reads"

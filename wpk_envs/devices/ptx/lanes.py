@@ -131,7 +131,7 @@ def gather(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: A
 
             def one(lane: Any) -> None:
                 here, old = emitter.mask(mask, lane), emitter.read(letter, d, lane)
-                pointers = emitter.pointers(address, delta, stride, lane)
+                pointers = emitter.pointers(bits, address, delta, stride, lane)
                 value = emitter.gather(bits, pointers, here, emitter.resize(old, bits))
                 value = emitter.resize(value, max(bits, 32), signed=name.startswith("s"))
                 emitter.write(emitter.ir.select(here, value, old), d, lane)
@@ -155,7 +155,7 @@ def scatter(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: 
 
             def one(lane: Any) -> None:
                 value = emitter.resize(emitter.read(letter, a, lane), bits)
-                emitter.scatter(value, emitter.pointers(address, delta, stride, lane), emitter.mask(mask, lane))
+                emitter.scatter(value, emitter.pointers(bits, address, delta, stride, lane), emitter.mask(mask, lane))
 
             return lambda: emitter.each(lanes, one)
 
@@ -173,7 +173,7 @@ def unwritten(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta
             bits, _ = _width(name)
 
             def one(lane: Any) -> Any:
-                pointers, ones = emitter.pointers(address, delta, stride, lane), emitter.whole(-1, bits)
+                pointers, ones = emitter.pointers(bits, address, delta, stride, lane), emitter.whole(-1, bits)
                 flags = emitter.gather(bits, pointers, emitter.mask(mask, lane), ones)
                 return emitter.ir.icmp_signed("!=", flags, ones)
 
@@ -190,9 +190,11 @@ def mark(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any
 
     def build(emitter: Emitter, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any, stride: Any) -> None:
         def case(name: str) -> Callable[[], None]:
+            bits, _ = _width(name)
+
             def one(lane: Any) -> None:
-                ones = emitter.whole(-1, _width(name)[0])
-                emitter.scatter(ones, emitter.pointers(address, delta, stride, lane), emitter.mask(mask, lane))
+                ones = emitter.whole(-1, bits)
+                emitter.scatter(ones, emitter.pointers(bits, address, delta, stride, lane), emitter.mask(mask, lane))
 
             return lambda: emitter.each(lanes, one)
 

@@ -1,8 +1,10 @@
-"""Numbers that the compiled machine and the code around it agree on."""
+"""Numbers that the compiled machine and the code around it agree on.
+
+Numbers of columns are tuples with names: numba takes them for indices, enumerations only in its latest versions.
+"""
 
 from __future__ import annotations
 
-import enum
 from typing import NamedTuple
 
 import numpy as np
@@ -20,68 +22,80 @@ CELL_BYTES = (1, 1, 2, 2, 4, 8)
 """Bytes of every kind of memory cell."""
 
 
-class Memory(enum.IntEnum):
+class _Memory(NamedTuple):
     """Columns of the table of windows.
 
     DATA and FLAGS are addresses on the host; FLAGS has one byte per byte of data, 255 once it was written,
     and is 0 for an array that was initialised whole. STRIDE is the distance between two threads' copies.
     """
 
-    DATA = 0
-    FLAGS = 1
-    BYTES = 2
-    STRIDE = 3
-    SPACE = 4
-    WRITABLE = 5
+    DATA: int = 0
+    FLAGS: int = 1
+    BYTES: int = 2
+    STRIDE: int = 3
+    SPACE: int = 4
+    WRITABLE: int = 5
 
 
-class Geometry(enum.IntEnum):
+Memory = _Memory()
+
+
+class _Geometry(NamedTuple):
     """Entries of the description of a launch.
 
     BYTES is the size of one group's registers; CTAID_X to CTAID_Z are offsets of rows in them, or -1.
     """
 
-    GROUPS = 0
-    LANES = 1
-    THREADS = 2
-    BYTES = 3
-    GRID_X = 4
-    GRID_Y = 5
-    GRID_Z = 6
-    CTAID_X = 7
-    CTAID_Y = 8
-    CTAID_Z = 9
-    REVERSE = 10
-    STEPS = 11
+    GROUPS: int = 0
+    LANES: int = 1
+    THREADS: int = 2
+    BYTES: int = 3
+    GRID_X: int = 4
+    GRID_Y: int = 5
+    GRID_Z: int = 6
+    CTAID_X: int = 7
+    CTAID_Y: int = 8
+    CTAID_Z: int = 9
+    REVERSE: int = 10
+    STEPS: int = 11
 
 
-class Fault(enum.IntEnum):
+Geometry = _Geometry()
+
+
+class _Fault(NamedTuple):
     """Why the machine stopped. It leaves: fault, place, thread, a detail, block."""
 
-    NONE = 0
-    OUTSIDE = 1
-    MISALIGNED = 2
-    READ_ONLY = 3
-    UNWRITTEN = 4
-    DIVISION = 5
-    ENDLESS = 6
-    PARTIAL = 7
-    SCATTERED = 8
+    NONE: int = 0
+    OUTSIDE: int = 1
+    MISALIGNED: int = 2
+    READ_ONLY: int = 3
+    UNWRITTEN: int = 4
+    DIVISION: int = 5
+    ENDLESS: int = 6
+    PARTIAL: int = 7
+    SCATTERED: int = 8
 
 
-class Kind(enum.IntEnum):
+Fault = _Fault()
+
+
+class _Kind(NamedTuple):
     """What the machine does with a micro-operation."""
 
-    COMPUTE = 0
-    DIVIDE = 1
-    LOAD = 2
-    STORE = 3
-    BRANCH = 4
-    BARRIER = 5
-    EXIT = 6
+    COMPUTE: int = 0
+    DIVIDE: int = 1
+    LOAD: int = 2
+    STORE: int = 3
+    BRANCH: int = 4
+    BARRIER: int = 5
+    EXIT: int = 6
 
 
-class Column(enum.IntEnum):
+Kind = _Kind()
+
+
+class _Column(NamedTuple):
     """Columns of the code.
 
     D to E are rows: the result and the operands; of a load or store A is the address and D, B, C, E are the
@@ -90,22 +104,25 @@ class Column(enum.IntEnum):
     CLASS is an `isa.Class`; INSTRUCTION the place in the function.
     """
 
-    KIND = 0
-    NUMBER = 1
-    D = 2
-    A = 3
-    B = 4
-    C = 5
-    E = 6
-    OFFSET = 7
-    GUARD = 8
-    WANTED = 9
-    WIDE = 10
-    COUNT = 11
-    SPACE = 12
-    TARGET = 13
-    CLASS = 14
-    INSTRUCTION = 15
+    KIND: int = 0
+    NUMBER: int = 1
+    D: int = 2
+    A: int = 3
+    B: int = 4
+    C: int = 5
+    E: int = 6
+    OFFSET: int = 7
+    GUARD: int = 8
+    WANTED: int = 9
+    WIDE: int = 10
+    COUNT: int = 11
+    SPACE: int = 12
+    TARGET: int = 13
+    CLASS: int = 14
+    INSTRUCTION: int = 15
+
+
+Column = _Column()
 
 
 SPACES = ("", "global", "shared", "local")

@@ -45,8 +45,7 @@ def machine() -> Callable[..., int]:
         if len(fingerprint) == 0:  # only to have it in the closure
             return -1
         for block in blocks:
-            for position in range(len(state.flags)):
-                state.flags[position] = state.fresh[position]
+            _forget(state)
             _set_coordinates(state, block)
             if _run_block(state) < 0:
                 state.fault[4] = block
@@ -60,6 +59,13 @@ def _fingerprint() -> str:
     """Hash of this package's sources."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+@compiled
+def _forget(state: Any) -> None:
+    """Make the variables' memory what it is before a block has written anything."""
+    for byte in range(len(state.flags)):  # assigning whole arrays needs numba's reference counts
+        state.flags[byte] = state.fresh[byte]
 
 
 @compiled

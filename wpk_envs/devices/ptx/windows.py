@@ -13,6 +13,9 @@ from wpk_envs.devices.ptx.syntax import Variable
 WIDEST = 16
 """Bytes of the widest access."""
 
+NAN_BYTE = 255
+"""A float32 of such bytes is NaN."""
+
 WRITTEN = 255
 """Flag of a byte that holds a value."""
 
@@ -50,7 +53,7 @@ class Windows:
         strides = [-(-size // WIDEST) * WIDEST for size in sizes]
         copies = [lanes if each.space == "local" else 1 for each in variables]
         ends = np.cumsum([0] + [stride * count for stride, count in zip(strides, copies)])
-        storage, self.fresh = np.empty(ends[-1], np.uint8), np.zeros(ends[-1], np.uint8)
+        storage, self.fresh = np.full(ends[-1], NAN_BYTE, np.uint8), np.zeros(ends[-1], np.uint8)
         self.flags = self.fresh.copy()
         self._kept.append(storage)
         addresses = []
