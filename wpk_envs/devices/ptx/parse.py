@@ -39,7 +39,8 @@ _MODULE = re.compile(
 )
 _HEADER = re.compile(
     rf"""{_SPACE}(?:
-    \.param\s+\.(?P<type>u64|u32|s32|f32|b64|b32|s64)\s+(?:\.ptr\s+(?:\.\w+\s+)?(?:\.align\s+\d+\s+)?)?(?P<parameter>{_NAME})\s*,?
+    \.param\s+\.(?P<type>u64|u32|s32|f32|b64|b32|s64)\s+
+        (?:\.ptr\s+(?:\.\w+\s+)?(?:\.align\s+\d+\s+)?)?(?P<parameter>{_NAME})\s*,?
     |(?P<bracket>[()])
     |\.(?P<bound>maxntid|reqntid|minnctapersm|maxnreg)\s+(?P<numbers>\d+(?:\s*,\s*\d+)*)
     |(?P<body>\{{))""",
