@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import re
 from collections import Counter
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +11,7 @@ from typing import ClassVar
 import pytest
 
 from experiments import build_stage, planning, record
+from experiments.gpu_check import GpuCheckConfig
 from experiments.launcher import INTERRUPTED, USER_ERROR, run_program
 from tests.bundles import entry, program
 from tests.test_merge import BROKEN, MEASURED, write
@@ -236,6 +238,13 @@ def test_timings_become_records_and_a_table(start, tmp_path):
         assert store.count() == 2
     assert start("stage=merge", "from=timings", "tables=tables")[2]["new"] == 0
     assert entry().template in {"cuda/plain"}
+
+
+def test_every_key_is_explained():
+    text = (Path(record.__file__).parent.parent / "conf" / "README.md").read_text()
+    explained = set(re.findall(r"`([a-z0-9_.]+)`", text))
+    keys = {str(key) for key in record._schema()} | {each.name for each in dataclasses.fields(GpuCheckConfig)}
+    assert keys - {"store", "out"} <= explained
 
 
 @pytest.mark.parametrize(
