@@ -297,6 +297,11 @@ def test_which_machine_code_runs_where(program_arch, gpu_arch, runs):
     assert runs_on(program_arch, gpu_arch) is runs
 
 
+def test_a_gpu_that_does_not_tell_its_clock_has_no_ceilings():
+    assert ceilings_of({**PROPERTIES, "clock_mhz": 0}).objection_to(1e30, 1 << 60, 1.0) == ""
+    assert ceilings_of(PROPERTIES).gflops == 256.0
+
+
 def test_a_driver_older_than_the_toolchain_is_a_sentence():
     gpu = GpuInfo("GPU", "sm_80", PROPERTIES, {"driver": "12.4"})
     check_toolchain(gpu, "12.9")

@@ -134,6 +134,20 @@ class TestBadInput:
         with pytest.raises(UserError, match=r"GPU 0 cannot be used: CUDA error: out of memory; end what else"):
             TorchGpu()
 
+    def test_a_gpu_with_too_little_memory_left(self, gpu_torch):
+        sizes = []
+
+        def empty(count, dtype=None, device=None):
+            sizes.append(count)
+            if count > 1:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 MiB")
+            return torch.empty(count)
+
+        gpu_torch.empty = empty
+        with pytest.raises(UserError, match=r"GPU 0 cannot be used: CUDA out of memory\. Tried .*; end what else"):
+            TorchGpu()
+        assert sizes[-1] * 4 == 2 << 20, "twice the cache"
+
     def test_a_gpu_too_old(self, gpu_torch):
         gpu_torch.cuda.get_device_capability = lambda index: (5, 2)
         with pytest.raises(UserError, match="is an sm_52 GPU, too old: the oldest architecture supported is sm_60"):

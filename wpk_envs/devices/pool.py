@@ -62,6 +62,15 @@ class WorkerPool:
                     self.hear(worker)
             return self._info
 
+    def wait_for_all(self) -> None:
+        """Start all workers and wait until each is ready; raises as `info`."""
+        with self.lock:
+            self.warm_up()
+            while not all(worker.ready for worker in self.workers):
+                for worker in wait_for(self.workers):
+                    self.hear(worker)
+                self.fill()
+
     @property
     def pids(self) -> list[int]:
         """Process numbers of the workers."""

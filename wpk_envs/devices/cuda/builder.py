@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,9 @@ from wpk_envs.devices.cuda.program import Program
 from wpk_envs.devices.failures import failure
 from wpk_envs.devices.messages import Failure
 from wpk_envs.errors import UserError
+
+NICENESS = 10
+"""Builders give way to the runner, which must start kernels ahead of time."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class BuildServer:
 
         self._build = build
         self._image = image
+        os.nice(NICENESS)
         _import_compilers()
         limit_memory(memory_bytes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,10 +76,11 @@ class GpuBaseline(Baseline):
 
 
 def ceilings_of(limits: Mapping[str, int]) -> Ceilings:
-    """What a GPU cannot exceed: its nominal peaks, from `DeviceInfo.limits`."""
-    multiprocessors, clock_hz = limits["multiprocessors"], 1e6 * limits["clock_mhz"]
-    cache = CACHE_BYTES_PER_CLOCK * multiprocessors * clock_hz / 1e9
+    """What a GPU cannot exceed: its nominal peaks, from `DeviceInfo.limits`; without a known clock there are none."""
+    clocks = limits["multiprocessors"] * limits["clock_mhz"] / 1e3
+    if not clocks:
+        return Ceilings(math.inf, math.inf)
     return Ceilings(
-        gflops=2 * limits["fp32_lanes_per_sm"] * multiprocessors * clock_hz / 1e9,
-        gigabytes_per_second=max(cache, float(limits["memory_gbps"])),
+        gflops=2 * limits["fp32_lanes_per_sm"] * clocks,
+        gigabytes_per_second=max(CACHE_BYTES_PER_CLOCK * clocks, float(limits["memory_gbps"])),
     )

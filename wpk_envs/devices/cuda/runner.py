@@ -75,17 +75,20 @@ class GpuRunner:
                 for index in gpus
             ]
         )
+        self._info: GpuInfo | None = None
         self._baselines: dict[Operator, GpuBaseline] = {}
 
     @property
     def info(self) -> GpuInfo:
-        """What the GPU is; the first access waits for its process.
+        """What the GPUs are, all alike; the first access waits for their processes.
 
         Raises:
-            UserError: If it cannot be used.
+            UserError: If one cannot be used, or is of another model.
         """
-        info: GpuInfo = self.pool.info
-        return info
+        if self._info is None:
+            self.pool.wait_for_all()
+            self._info = self.pool.info
+        return self._info
 
     def baseline(self, operator: Operator) -> GpuBaseline:
         """The vendor's best path for an operator, raced once.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,15 +42,17 @@ class TorchGpu(Gpu):
     def __init__(self, index: int = 0) -> None:
         self.torch_device = f"cuda:{index}"
         self._index = index
-        self._torch = _torch_with(index)
+        self._torch = _torch_for(index)
         self._driver = open_driver()
         check_driver(self._driver.version())
-        self.info = self._describe()
-        check_arch(self.info.arch, self.info.model)
+        with _usable(index):
+            self._torch.cuda.set_device(index)
+            self._torch.empty(1, device=self.torch_device)  # makes the context that the driver's calls work on
+            self.info = self._describe()
+            check_arch(self.info.arch, self.info.model)
+            self._flushed = self.allocate(FLUSHED_CACHES * self.info.properties["l2_bytes"] // 4)
         if self.info.no_vendor:
             self.protocols = ("cold",)  # capturing a graph starts kernels of torch's own
-        elements = FLUSHED_CACHES * self.info.properties["l2_bytes"] // 4
-        self._flushed = self.allocate(elements)
 
     def upload(self, array: np.ndarray) -> Buffer:
         """See `Gpu`."""
@@ -216,8 +218,8 @@ def driver_release() -> str:
         return ""
 
 
-def _torch_with(index: int) -> Any:
-    """Torch, its context made on a GPU."""
+def _torch_for(index: int) -> Any:
+    """Torch, if it shows a GPU of this number."""
     import torch
 
     if torch.version.cuda is None:
@@ -233,15 +235,20 @@ def _torch_with(index: int) -> Any:
         raise UserError("the driver shows no GPU to this process; see CUDA_VISIBLE_DEVICES")
     if index >= count:
         raise UserError(f"there is no GPU {index}: device.gpus takes the numbers 0 to {count - 1}")
+    return torch
+
+
+@contextlib.contextmanager
+def _usable(index: int) -> Iterator[None]:
+    """Errors of CUDA as sentences: the GPU is full, taken by one process alone, or ill."""
     try:
-        torch.cuda.set_device(index)
-        torch.empty(1, device=f"cuda:{index}")
+        yield
     except RuntimeError as error:
         raise UserError(
             f"GPU {index} cannot be used: {_first_line(error)}; end what else uses it, or choose another in device.gpus"
         ) from error
-    return torch
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
