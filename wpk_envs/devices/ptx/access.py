@@ -13,6 +13,9 @@ from wpk_envs.devices.ptx.layout import CELL_BYTES, SINGLE, START, WINDOW, Colum
 compiled = njit(nogil=True, _nrt=False)
 """Compile with numba, without its reference counts: they are atomic, and slower than what is counted."""
 
+inlined = njit(nogil=True, _nrt=False, inline="always")
+"""The same for a function with one caller: LLVM would optimise what is large again in every caller's caller."""
+
 
 @compiled
 def at(array: Any) -> Any:
@@ -43,7 +46,7 @@ def first_of(state: Any, mask: int) -> int:
     return lane
 
 
-@compiled
+@inlined
 def access(state: Any, place: int, base: int, thread: int, mask: int) -> int:
     """Run a load or store.
 
@@ -111,7 +114,7 @@ def _objection(state: Any, place: int, address: int) -> int:
     return Fault.READ_ONLY if code[place, Column.KIND] == Kind.STORE and not memory[window, Memory.WRITABLE] else 0
 
 
-@compiled
+@inlined
 def _together(state: Any, place: int, base: int, mask: int, window: int) -> bool:
     """Whether all lanes may access one window, which one of them may."""
     size = _bytes(state, place)

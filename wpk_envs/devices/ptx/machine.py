@@ -20,7 +20,7 @@ from typing import Any
 
 from numba import njit
 
-from wpk_envs.devices.ptx.access import access, at, blame, compiled, first_of, mask_at
+from wpk_envs.devices.ptx.access import access, at, blame, compiled, first_of, inlined, mask_at
 from wpk_envs.devices.ptx.lanes import blend, compute, restrict, zeros
 from wpk_envs.devices.ptx.layout import ACTIVE, CHOSEN, Column, Fault, Geometry, Kind
 
@@ -81,7 +81,7 @@ def _set_coordinates(state: Any, block: int) -> None:
         rest //= size
 
 
-@compiled
+@inlined
 def _run_block(state: Any) -> int:
     """Run all groups of a block from barrier to barrier; gives 0, or -1 after a fault."""
     geometry = state.geometry
@@ -118,7 +118,7 @@ def _release(state: Any, threads: int) -> int:
     return waiting
 
 
-@compiled
+@inlined
 def _run_group(state: Any, group: int, left: int) -> int:
     """Run one group until its threads wait or have ended; gives the steps that are left, or -1 after a fault."""
     code, lanes, active = state.code, state.geometry[Geometry.LANES], mask_at(state, ACTIVE)
@@ -198,7 +198,7 @@ def _park(state: Any, thread: int, mask: int, place: int, into: int) -> None:
             state.places[thread + lane], state.states[thread + lane] = place, into
 
 
-@compiled
+@inlined
 def _divides_by_zero(state: Any, place: int, base: int, thread: int, mask: int) -> bool:
     code, lanes = state.code, state.masks.shape[1]
     if zeros(code[place, Column.WIDE], lanes, mask_at(state, mask), base + code[place, Column.B]) == 0:
@@ -207,7 +207,7 @@ def _divides_by_zero(state: Any, place: int, base: int, thread: int, mask: int) 
     return True
 
 
-@compiled
+@inlined
 def _compute(state: Any, place: int, base: int, mask: int, masked: bool) -> None:
     """Run one computation on all lanes; if some are not to be changed, through a scratch row."""
     code, lanes, scratch = state.code, state.masks.shape[1], at(state.scratch)
