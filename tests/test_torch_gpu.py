@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,52 @@ class TestWithoutAGpu:
         found = FakeDriver(memory_clock_khz=715_000, memory_bus_bits=4096).properties(0)
         assert found["memory_gbps"] == 732
         assert "memory_clock_khz" not in found
+
+
+CALLS = """
+import gc
+from wpk_envs.devices.cuda.driver import open_driver
+from wpk_envs.devices.cuda.program import Launch
+
+driver = open_driver()
+print(driver.version(), driver.properties(3)["multiprocessors"], flush=True)
+module = driver.load(b"good")
+launch = Launch("scale", (1, 2, 3), (4, 5, 6), ("x", "y"))
+call = driver.launcher(driver.function(module, launch.function), launch, [0xABC123, 0xDEF456])
+gc.collect()
+call(7)
+driver.fill(0x1000, 64, 7)
+driver.unload(module)
+try:
+    driver.load(b"bad")
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_what_the_driver_is_asked(tmp_path):
+    """Through the real cuda-bindings, down to a library in the driver's place."""
+    pytest.importorskip("cuda.bindings.driver")
+    library = tmp_path / "libcuda.so.1"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, ROOT / "tests" / "fake_libcuda.c", "-ldl"], check=True)
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", CALLS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()) == {
+        "12080 16003",
+        "function scale of 0x11",
+        "launch 0x22 on 1 2 3 x 4 5 6 shared 0 stream 7 with abc123 def456",
+        "fill 1000 with 255, 64 bytes, stream 7",
+        "unload 0x11",
+        "CUDA_ERROR_INVALID_IMAGE: device kernel image is invalid",
+    }
 
 
 WITHOUT_THE_SUITE = """
