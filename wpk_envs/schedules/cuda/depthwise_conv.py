@@ -139,11 +139,12 @@ def _write(op: Conv2d, tile: Tile, shared: bool) -> Kernel:
 
     args = ir.Arguments()
     x = args.add("x", (op.batch, op.channels, op.height, op.width), "NCHW", Packing())
-    weight = args.add("weight", (op.filters, *op.kernel), "OHW", Packing().reshape(op.filters, *op.kernel))
+    filters, per_channel = rules.ceil_to(op.filters, tile.block_m), op.filters // op.channels
+    packing = Packing().reshape(op.filters, *op.kernel).pad((0, filters - op.filters), (0, 0), (0, 0))
+    weight = args.add("weight", (filters, *op.kernel), f"O{filters}HW", packing)
     bias = args.add("bias", (op.filters,), "N", Packing()) if op.bias else None
     residual = args.add("residual", op.output_shape, "NCHW", Packing()) if op.residual else None
     whole = Patch(op, rules.ceil_to(op.out_height, tile.tile_oh), rules.ceil_to(op.out_width, tile.tile_ow))
-    filters, per_channel = rules.ceil_to(op.filters, tile.block_m), op.filters // op.channels
 
     def pixel(n: Any, o: Any, row: Any, column: Any) -> Any:
         h, w = row - op.padding[0], column - op.padding[1]
@@ -153,7 +154,7 @@ def _write(op: Conv2d, tile: Tile, shared: bool) -> Kernel:
     image = te.compute((op.batch, filters, whole.input_rows, whole.input_columns), pixel, name="image")
     row, column = (te.reduce_axis((0, size), name) for size, name in zip(op.kernel, "rs"))
     product = te.compute(
-        op.output_shape,
+        (op.batch, filters, whole.rows, whole.columns),  # padded as the blocks are, or bindings would not be affine
         lambda n, o, h, w: te.sum(
             image[n, o, h * op.stride[0] + row * op.dilation[0], w * op.stride[1] + column * op.dilation[1]]
             * weight[o, row, column],
