@@ -135,7 +135,7 @@ def test_a_bundle_is_for_one_architecture():
 
 def test_spills_are_known():
     clean = entry(tile=1)
-    resources = {"main": dataclasses.replace(clean.program.resources["main"], spill_bytes=8)}
+    resources = {"kernel": dataclasses.replace(clean.program.resources["kernel"], spill_bytes=8)}
     spilling = dataclasses.replace(clean, program=dataclasses.replace(clean.program, resources=resources))
     assert (clean.spills, spilling.spills) == (False, True)
 

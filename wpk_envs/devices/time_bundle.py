@@ -28,7 +28,7 @@ from wpk_envs.devices.cuda.bundle import Bundle, Entry
 from wpk_envs.devices.cuda.gpu import PROTOCOLS
 from wpk_envs.devices.cuda.gpu_acceptance import accept, ceilings_for, job_of
 from wpk_envs.devices.cuda.jobs import MeasureJob
-from wpk_envs.devices.cuda.runner import DEADLINE_SECONDS, TORCH_GPU, GpuRunner
+from wpk_envs.devices.cuda.runner import DEADLINE_SECONDS, RACE_SECONDS, TORCH_GPU, GpuRunner
 from wpk_envs.devices.cuda.timings import Timing, TimingFiles
 from wpk_envs.devices.failures import NO_MEMORY, as_measurement
 from wpk_envs.errors import UserError
@@ -158,7 +158,7 @@ class Timer:
             return False
         started = time.monotonic()
         allowed = DEADLINE_SECONDS if end is None else min(DEADLINE_SECONDS, max(0.1, end - started))
-        measurement = self._measured(entry, allowed)
+        measurement = self._measured(entry, allowed, end)
         self._steps.append(time.monotonic() - started)
         if measurement is None or (measurement.error == "timeout" and allowed < DEADLINE_SECONDS):
             return False  # the lack of time was not the kernel's fault
@@ -166,12 +166,13 @@ class Timer:
         self._tell(number, entry, measurement)
         return True
 
-    def _measured(self, entry: Entry, allowed: float) -> Measurement | None:
-        """The measurement; none if its operator cannot be measured here."""
+    def _measured(self, entry: Entry, allowed: float, end: float | None) -> Measurement | None:
+        """The measurement; none if its operator cannot be measured here, or the time was over first."""
         try:
-            request = self._request(entry)
+            request = self._request(entry, RACE_SECONDS if end is None else min(RACE_SECONDS, end - time.monotonic()))
         except UserError as error:
-            self._unmeasurable[entry.operator] = str(error)
+            if end is None or time.monotonic() < end:
+                self._unmeasurable[entry.operator] = str(error)
             return None
         (reply,) = self._runner.pool.run([request], allowed)
         measurement = as_measurement(reply, allowed, entry.build_seconds)
@@ -183,10 +184,12 @@ class Timer:
             return None
         return measurement
 
-    def _request(self, entry: Entry) -> MeasureJob:
+    def _request(self, entry: Entry, race_seconds: float) -> MeasureJob:
         job = job_of(entry)
         if entry.operator not in self._no_baseline:
             try:
+                if not self._runner.info.no_vendor:
+                    self._runner.baseline(entry.operator, race_seconds)
                 return self._runner.request(job, self._ceilings)
             except RuntimeError as error:
                 print(f"{entry.name} is timed without a baseline: {error}", flush=True)

@@ -90,8 +90,12 @@ class GpuRunner:
             self._info = self.pool.info
         return self._info
 
-    def baseline(self, operator: Operator) -> GpuBaseline:
+    def baseline(self, operator: Operator, seconds: float = RACE_SECONDS) -> GpuBaseline:
         """The vendor's best path for an operator, raced once.
+
+        Args:
+            operator: What to race for.
+            seconds: Deadline of the race.
 
         Raises:
             UserError: If torch has no kernels for this GPU (`GpuInfo.no_vendor`), the operator is too large for it,
@@ -99,7 +103,7 @@ class GpuRunner:
             RuntimeError: If no path is right.
         """
         if operator not in self._baselines:
-            (reply,) = self.pool.run([RaceBaselines(operator)], RACE_SECONDS)
+            (reply,) = self.pool.run([RaceBaselines(operator)], seconds)
             self._baselines[operator] = _raced(reply, operator)
         return self._baselines[operator]
 
