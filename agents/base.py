@@ -30,12 +30,12 @@ class CurvePoint:
     Attributes:
         trial: Number of trials so far.
         seconds: The run's clock.
-        speedup: Best speedup so far, 0 before the first trial that succeeded.
+        gain: Best `Measurement.gain` so far (the speedup; on predicted devices the predicted one), 0 before the first.
     """
 
     trial: int
     seconds: float
-    speedup: float
+    gain: float
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class TuningResult:
         """Best so far after every trial, over trials and over seconds."""
         points, best = [], 0.0
         for trial in self.trials:
-            best = max(best, trial.measurement.speedup or 0.0)
+            best = max(best, trial.measurement.gain or 0.0)
             points.append(CurvePoint(trial.number, trial.seconds, best))
         return points
 

@@ -25,8 +25,8 @@ from wpk_envs.records import Store, default_path, export
 from wpk_envs.records.database import SCHEMA_VERSION
 
 ROOT = Path(__file__).parent.parent
-VERSION_1 = (Path(__file__).parent / "store_version_1.sql").read_text()
-"""A store of one record, as the first version made it."""
+VERSION_1, VERSION_2 = ((Path(__file__).parent / f"store_version_{n}.sql").read_text() for n in (1, 2))
+"""Stores of one and of two records, as earlier versions made them."""
 
 
 @pytest.fixture
@@ -53,6 +53,9 @@ class TestGet:
             measured(2.0, baseline=None),
             dataclasses.replace(measured(2.0), details={"registers": 64, "hot": {"samples_us": [1.5]}, "clock": None}),
             Measurement(predicted_latency_us=4.5, confidence="high"),
+            Measurement(
+                predicted_latency_us=4.5, predicted_baseline_us=9.0, baseline_name="default schedule (predicted)"
+            ),
             Measurement(error="compile", message="LLVM says 'no'", build_seconds=1.5),
             Measurement(error="invalid", message="29 accumulators"),
             Measurement(error="wrong_result", message="off", max_error=float("inf"), layouts={"x": "NCHW"}),
@@ -139,6 +142,15 @@ class TestBest:
         assert [r.config["tile"] for r in store.best(conv, DEVICE.fingerprint, n=9, templates=only)] == [1]
         assert store.best(conv, templates={}) == []
         assert store.best(operators.get("gemv")) == []
+
+    def test_predictions_on_request_and_then_nothing_measured(self, store):
+        store.put(candidate(tile=1), DEVICE, measured(1.0))
+        for tile, (latency, baseline) in enumerate([(3.0, None), (4.0, 6.0), (2.0, None), (5.0, 10.0)], start=2):
+            prediction = Measurement(predicted_latency_us=latency, predicted_baseline_us=baseline)
+            store.put(candidate(tile=tile), DEVICE, prediction)
+        conv = operators.get("conv3x3")
+        assert [record.config["tile"] for record in store.best(conv, n=9, predicted=True)] == [5, 3, 4, 2]
+        assert [record.config["tile"] for record in store.best(conv, n=9)] == [1]
 
     def test_without_a_baseline_by_latency(self, store):
         for tile, (latency, baseline) in enumerate([(3.0, None), (2.0, None), (9.0, 8.0)]):
@@ -330,15 +342,39 @@ class TestBadFiles:
             assert raw.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
         raw.close()
 
-    def test_several_processes_may_upgrade_at_once(self, tmp_path):
+    def test_a_store_of_version_2_is_upgraded_in_place(self, tmp_path):
         path = tmp_path / "old.sqlite"
         with sqlite3.connect(path) as raw:
-            raw.executescript(VERSION_1)
+            raw.executescript(VERSION_2)
+        raw.close()
+        new = Measurement(predicted_latency_us=2.0, predicted_baseline_us=5.0)
+        with Store(path) as store:
+            store.put(candidate(tile=3), DEVICE, new)
+        with Store(path) as store:
+            first, second, third = (record.measurement for record in store.records())
+        assert (first.latency_us, first.details) == (2.25, {"registers": 32})
+        assert second == Measurement(predicted_latency_us=3.0, confidence="low")
+        assert third == new
+        with sqlite3.connect(path) as raw:
+            assert raw.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+            columns = "latency_us, speedup, predicted_latency_us, predicted_baseline_us, predicted_speedup"
+            assert raw.execute(f"SELECT {columns} FROM records").fetchall() == [
+                (2.25, 2.0, None, None, None),
+                (None, None, 3.0, None, None),
+                (None, None, 2.0, 5.0, 2.5),
+            ]
+        raw.close()
+
+    @pytest.mark.parametrize("earlier", [VERSION_1, VERSION_2])
+    def test_several_processes_may_upgrade_at_once(self, tmp_path, earlier):
+        path = tmp_path / "old.sqlite"
+        with sqlite3.connect(path) as raw:
+            raw.executescript(earlier)
         raw.close()
         writers = [writer(path, worker, 5) for worker in range(3)]
         assert [process.communicate(timeout=60)[1] for process in writers] == [""] * 3
         with Store(path) as store:
-            assert store.count() == 1 + 3 * 5
+            assert store.count() == earlier.count('INSERT INTO "records"') + 3 * 5
 
     def test_database_of_another_program_is_left_alone(self, tmp_path):
         path = tmp_path / "photos.sqlite"
@@ -429,6 +465,11 @@ class TestAdd:
         assert store.add([dataclasses.replace(record, measurement=measured(2.5))]) == 1
         assert store.add([record]) == 0
 
+    def test_another_prediction_of_the_same_second_is_another_record(self, store):
+        store.put(candidate(), DEVICE, Measurement(predicted_latency_us=2.0))
+        (record,) = store.records()
+        assert store.add([record, dataclasses.replace(record, measurement=Measurement(predicted_latency_us=3.0))]) == 1
+
     def test_all_or_nothing(self, store):
         store.put(candidate(), DEVICE, measured(2.0))
         (record,) = store.records()
@@ -448,7 +489,8 @@ class TestExport:
         details = {"registers": 64, "clocks": [{"sm_mhz": 1980}]}
         store.put(candidate(tile=1, order="oc_outer"), DEVICE, dataclasses.replace(measured(2.0), details=details))
         store.put(candidate("gemm", tile=2), DEVICE, Measurement(error="wrong_result", max_error=float("nan")))
-        store.put(candidate(tile=3), DEVICE, Measurement(predicted_latency_us=3.0, confidence="low"))
+        prediction = Measurement(predicted_latency_us=3.0, predicted_baseline_us=6.0, confidence="low: few blocks")
+        store.put(candidate(tile=3), DEVICE, prediction)
         return list(store.records())
 
     def check(self, rows, records):
@@ -464,15 +506,18 @@ class TestExport:
             assert tuple(row["baseline_us"]) == record.measurement.baseline_us
             for name in (
                 "predicted_latency_us",
+                "predicted_baseline_us",
+                "predicted_speedup",
                 "confidence",
                 "error",
                 "message",
                 "build_seconds",
                 "latency_us",
+                "speedup",
                 "details",
             ):
                 assert row[name] == getattr(record.measurement, name)
-        assert rows[0]["speedup"] == records[0].measurement.speedup
+        assert (rows[2]["latency_us"], rows[2]["speedup"], rows[2]["predicted_speedup"]) == (None, None, 2.0)
         assert rows[1]["max_error"] is None
 
     def test_json_lines(self, records, tmp_path):

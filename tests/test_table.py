@@ -13,7 +13,7 @@ from wpk_envs import operators
 from wpk_envs.core import Measurement
 from wpk_envs.errors import UserError
 from wpk_envs.records import Record, Store, read_table, write_table
-from wpk_envs.records.table import KEY
+from wpk_envs.records.table import KEY, _checksum
 
 PROTOCOL = {"protocol": "cold", "tf32": False}
 
@@ -57,6 +57,28 @@ def test_other_programs_can_read_it(tmp_path, records):
     assert [row["registers"] for row in rows] == [64, None, None]
     assert json.loads(rows[0]["config"]) == records[0].config
     assert (rows[0]["latency_us"], rows[0]["speedup"]) == (2.0, 4.0)
+
+
+def test_predictions_have_columns_of_their_own(tmp_path):
+    prediction = Measurement(predicted_latency_us=3.0, predicted_baseline_us=6.0, confidence="high")
+    with Store(tmp_path / "records.sqlite") as store:
+        store.put(candidate(tile=1), DEVICE, prediction)
+        records = list(store.records())
+    sheet = write_table(tmp_path / "table.parquet", records, {"protocol": "predicted"})
+    assert sheet["counts"] == {"rows": 1, "measured": 0, "predicted": 1}
+    assert read_table(tmp_path / "table.parquet").records[0].measurement == prediction
+    (row,) = pq.read_table(tmp_path / "table.parquet").to_pylist()
+    assert (row["predicted_latency_us"], row["predicted_speedup"]) == (3.0, 2.0)
+    assert (row["latency_us"], row["speedup"], row["samples_us"], row["baseline_us"]) == (None, None, [], [])
+
+
+def test_tables_from_before_predicted_baselines_are_read(tmp_path, records):
+    path = tmp_path / "table.parquet"
+    sheet = write_table(path, records, PROTOCOL)
+    older = pq.read_table(path).drop_columns(["predicted_baseline_us", "predicted_speedup"])
+    sheet["sha256"] = _checksum(older, sheet)
+    pq.write_table(older.replace_schema_metadata({KEY: json.dumps(sheet)}), path)
+    assert list(read_table(path).records) == records
 
 
 def test_records_of_several_devices_are_no_table(tmp_path, records):

@@ -242,3 +242,43 @@ class TestReward:
             [math.log(SPEEDUP_FLOOR), 0, math.log(2), -math.log(2), math.log(SPEEDUP_FLOOR)]
         )
         assert problem.best is problem.trials[2]
+
+
+# --- predictions
+
+
+def predicted(latency_us: float, baseline_us: float | None = None) -> Measurement:
+    return Measurement(predicted_latency_us=latency_us, predicted_baseline_us=baseline_us)
+
+
+def test_a_prediction_is_worth_its_predicted_speedup_and_is_no_measurement() -> None:
+    prediction = predicted(2.0, 5.0)
+    assert (prediction.predicted_speedup, prediction.gain, prediction.cost_us) == (2.5, 2.5, 2.0)
+    assert prediction.reward == pytest.approx(math.log(2.5))
+    assert (prediction.speedup, prediction.latency_us, prediction.samples_us) == (None, None, ())
+    assert predicted(100.0, 1.0).reward == pytest.approx(math.log(SPEEDUP_FLOOR))
+
+
+def test_a_measurement_is_worth_its_speedup_and_has_nothing_predicted() -> None:
+    measured = Measurement(samples_us=(2.0,), baseline_us=(3.0,))
+    assert (measured.gain, measured.cost_us, measured.predicted_speedup) == (1.5, 2.0, None)
+    failed = Measurement(error="crash")
+    assert (failed.gain, failed.cost_us, failed.reward) == (None, None, math.log(SPEEDUP_FLOOR))
+
+
+@pytest.mark.parametrize("other", [{"samples_us": (1.0,)}, {"error": "crash"}])
+def test_a_predicted_baseline_stands_beside_a_prediction_only(other: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="beside a prediction only"):
+        Measurement(predicted_baseline_us=2.0, **other)
+
+
+def test_without_a_predicted_baseline_the_search_goes_by_predicted_latency() -> None:
+    class Predicting(SyntheticDevice):
+        def _answer(self, candidate: Candidate) -> Measurement:
+            return predicted(self.baseline_us / self.speedup(candidate.config))
+
+    problem = tiny_problem(device=Predicting())
+    answers = [answer for answer in problem.measure(vectors(6)) if answer is not None]
+    assert problem.reward(answers[0]) == 0.0
+    assert problem.best is not None
+    assert problem.best.measurement.cost_us == min(answer.cost_us or math.inf for answer in answers)

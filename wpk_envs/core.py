@@ -213,12 +213,15 @@ class Template(ABC):
         version: Raised whenever the same config would give another kernel; part of every record's key.
         knobs: Names of the encoding's knobs that this template reads, in the encoding's order.
         tolerance: Largest accepted error relative to the reference's largest magnitude, for float32.
+        default: Knob values of its documented default schedule, whatever the operator;
+            `wpk_envs.schedules.defaults` finds the valid config nearest to them. Empty if there is none.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     knobs: ClassVar[tuple[str, ...]]
     tolerance: ClassVar[float] = 2e-5
+    default: ClassVar[Mapping[str, KnobValue]] = {}
 
     @abstractmethod
     def fits(self, operator: Operator, device: DeviceInfo) -> bool:
@@ -265,7 +268,8 @@ class Measurement:
         baseline_us: The baseline's latencies, each taken right beside the sample of the same position.
         baseline_name: Which of the vendor's paths the baseline is.
         predicted_latency_us: A latency from a model, on predicted devices only.
-        confidence: The prediction's confidence level.
+        predicted_baseline_us: The baseline's latency from the same model; only beside a prediction.
+        confidence: The prediction's confidence level: ``"high"``, or ``"low: "`` and the regime.
         error: What went wrong, one of `ERROR_KINDS`.
         message: The error in a sentence.
         max_error: Largest deviation from the float64 reference, relative to its largest magnitude.
@@ -279,6 +283,7 @@ class Measurement:
     baseline_us: tuple[float, ...] = ()
     baseline_name: str = ""
     predicted_latency_us: float | None = None
+    predicted_baseline_us: float | None = None
     confidence: str = ""
     error: ErrorKind | None = None
     message: str = ""
@@ -294,6 +299,8 @@ class Measurement:
             raise ValueError("a measurement is exactly one of samples, a prediction or an error")
         if self.baseline_us and len(self.baseline_us) != len(self.samples_us):
             raise ValueError("baseline samples must pair with the candidate's samples")
+        if self.predicted_baseline_us is not None and self.predicted_latency_us is None:
+            raise ValueError("a predicted baseline stands beside a prediction only")
 
     @property
     def latency_us(self) -> float | None:
@@ -308,10 +315,27 @@ class Measurement:
         return statistics.median(b / s for b, s in zip(self.baseline_us, self.samples_us))
 
     @property
+    def predicted_speedup(self) -> float | None:
+        """Predicted baseline latency / predicted latency; none for measurements and without a predicted baseline."""
+        if self.predicted_latency_us is None or self.predicted_baseline_us is None:
+            return None
+        return self.predicted_baseline_us / self.predicted_latency_us
+
+    @property
+    def gain(self) -> float | None:
+        """What agents maximise on any device: the speedup, measured or else predicted; none without a baseline."""
+        return self.predicted_speedup if self.speedup is None else self.speedup
+
+    @property
+    def cost_us(self) -> float | None:
+        """What agents minimise where there is no baseline: the latency, measured or else predicted; none for errors."""
+        return self.predicted_latency_us if self.latency_us is None else self.latency_us
+
+    @property
     def reward(self) -> float:
-        """``log(speedup)``, never below ``log(SPEEDUP_FLOOR)``, which is also what a failure gets."""
-        speedup = self.speedup
-        return math.log(max(speedup, SPEEDUP_FLOOR)) if speedup is not None else math.log(SPEEDUP_FLOOR)
+        """``log(gain)``, never below ``log(SPEEDUP_FLOOR)``, which is also what a failure gets."""
+        gain = self.gain
+        return math.log(max(gain, SPEEDUP_FLOOR)) if gain is not None else math.log(SPEEDUP_FLOOR)
 
 
 class Device(ABC):
@@ -320,6 +344,8 @@ class Device(ABC):
     info: DeviceInfo
     workers: int = 1
     """How many candidates are measured at the same time."""
+    predicts: bool = False
+    """Whether its measurements are a model's predictions, and nothing on it can be measured."""
 
     @abstractmethod
     def measure(
@@ -339,7 +365,7 @@ class Device(ABC):
 
     @abstractmethod
     def peak_gflops(self) -> float:
-        """Measured float32 peak of one kernel's threads, in GFLOP/s."""
+        """Float32 peak of one kernel's threads, in GFLOP/s: measured, or on a GPU the nominal one."""
 
     def fresh(self) -> Device:
         """A device of the same settings whose measurements run in new processes (for final results)."""

@@ -212,12 +212,12 @@ class TuningProblem:
     def reward(self, measurement: Measurement) -> float:
         """What an outcome is worth to an agent: `Measurement.reward`.
 
-        Where no baseline can be timed, the speedup is one over the run's first working trial.
+        Where there is no baseline, the gain is the speedup over the run's first working trial.
         """
-        latency = measurement.latency_us
-        if latency is None or measurement.speedup is not None or self._first_us is None:
+        cost = measurement.cost_us
+        if cost is None or measurement.gain is not None or self._first_us is None:
             return measurement.reward
-        return math.log(max(self._first_us / latency, SPEEDUP_FLOOR))
+        return math.log(max(self._first_us / cost, SPEEDUP_FLOOR))
 
     def record(self, candidate: Candidate, measurement: Measurement) -> None:
         """Keep a measurement in the store; for those that are no trial too, such as final ones."""
@@ -235,7 +235,7 @@ class TuningProblem:
             self._tried_below[prefix] = self._tried_below.get(prefix, 0) + 1
         trial = Trial(len(self.trials) + 1, vector, dict(candidate.config), measurement, reused, self.seconds)
         self.trials.append(trial)
-        self._first_us = self._first_us or measurement.latency_us
+        self._first_us = self._first_us or measurement.cost_us
         better = self.best is None or self.reward(measurement) > self.reward(self.best.measurement)
         if measurement.error is None and better:
             self.best = trial

@@ -43,7 +43,7 @@ class AgentConformance:
         speedups = [trial.measurement.speedup for trial in result.trials]
         assert result.best is not None
         assert result.best.measurement.speedup == max(speedups)
-        assert [point.speedup for point in result.curve] == [max(speedups[: n + 1]) for n in range(20)]
+        assert [point.gain for point in result.curve] == [max(speedups[: n + 1]) for n in range(20)]
         assert [point.trial for point in result.curve] == list(range(1, 21))
 
     def test_repeats_itself_with_the_same_seed_only(self) -> None:

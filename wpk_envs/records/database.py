@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wpk_envs.errors import UserError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x57504B45
 """``WPKE``, kept in the file's header: tells a store from any other program's database."""
 
@@ -50,13 +50,21 @@ TABLES = (
         layouts TEXT NOT NULL,  -- JSON
         build_seconds REAL NOT NULL,
         measure_seconds REAL NOT NULL,
-        details TEXT NOT NULL DEFAULT '{}'  -- JSON; since version 2
+        details TEXT NOT NULL DEFAULT '{}',  -- JSON; since version 2
+        predicted_baseline_us REAL,  -- the baseline's latency by the same model; since version 3
+        predicted_speedup REAL  -- of the two predicted latencies, never in the column speedup; since version 3
     )""",
     "CREATE INDEX records_by_candidate ON records (candidate, device)",
     "CREATE INDEX records_by_operator ON records (operator, device)",
 )
 
-UPGRADES = {1: ("ALTER TABLE records ADD COLUMN details TEXT NOT NULL DEFAULT '{}'",)}
+UPGRADES = {
+    1: ("ALTER TABLE records ADD COLUMN details TEXT NOT NULL DEFAULT '{}'",),
+    2: (
+        "ALTER TABLE records ADD COLUMN predicted_baseline_us REAL",
+        "ALTER TABLE records ADD COLUMN predicted_speedup REAL",
+    ),
+}
 """What makes a store of a version one of the next."""
 
 _WRONG = {

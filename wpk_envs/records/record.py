@@ -42,7 +42,8 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """The record as plain data, fit for JSON; numbers that are not finite become null.
 
-        Latency (``latency_us``) and ``speedup`` are the medians, derived from the samples beside them.
+        Latency (``latency_us``) and ``speedup`` are the medians, derived from the samples beside them;
+        ``predicted_speedup`` follows from the two predicted latencies. Measured and predicted never share a key.
         """
         measured = {name: _plain(value) for name, value in asdict(self.measurement).items()}
         return {
@@ -56,6 +57,7 @@ class Record:
             "device": {"fingerprint": self.device.fingerprint, **asdict(self.device)},
             "latency_us": self.measurement.latency_us,
             "speedup": self.measurement.speedup,
+            "predicted_speedup": self.measurement.predicted_speedup,
             **measured,
         }
 
@@ -88,7 +90,8 @@ def measurement_columns(measurement: Measurement) -> dict[str, Any]:
     columns["baseline_us"] = json.dumps([float(sample) for sample in measurement.baseline_us])
     columns["layouts"] = json.dumps(dict(measurement.layouts))
     columns["details"] = json.dumps(dict(measurement.details))
-    return {**columns, "latency_us": measurement.latency_us, "speedup": measurement.speedup}
+    derived = {name: getattr(measurement, name) for name in ("latency_us", "speedup", "predicted_speedup")}
+    return {**columns, **derived}
 
 
 def _plain(value: Any) -> Any:

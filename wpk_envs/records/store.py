@@ -151,12 +151,13 @@ class Store:
         device_fingerprint: str | None = None,
         n: int = 1,
         templates: Mapping[str, int] | None = None,
+        predicted: bool = False,
     ) -> list[Record]:
-        """The fastest measured configs of an operator, best first.
+        """The fastest configs of an operator, best first: the measured ones, or else the predicted ones.
 
         Each config counts with its latest record (as in `get`), so that neither a lucky earlier measurement
         wins nor a config that was found wrong since. Order is by median paired speedup, then, for records
-        without a baseline, by median latency. Predictions and errors are left out.
+        without a baseline, by median latency; of predictions, by what is predicted of both. Errors are left out.
 
         Args:
             operator: What to compute.
@@ -164,6 +165,7 @@ class Store:
             n: How many configs.
             templates: Only records of these templates in these versions (version by name), because a
                 config of another version may now mean another kernel; of any if none.
+            predicted: Whether to look at predictions, and at nothing measured.
         """
         devices = None if device_fingerprint is None else [device_fingerprint]
         where, values = _condition([operator], devices)
@@ -172,8 +174,9 @@ class Store:
             where += f" AND ({pairs or '0'})"
             values += [part for pair in templates.items() for part in pair]
         latest = f"SELECT max(id) FROM records WHERE {where} AND {_LASTING} GROUP BY candidate, device"
-        order = "ORDER BY speedup IS NULL, speedup DESC, latency_us LIMIT ?"
-        rows = self._rows(f"id IN ({latest}) AND {OUTCOMES['measured']} {order}", (*values, n))
+        kind, prefix = ("predicted", "predicted_") if predicted else ("measured", "")
+        order = f"ORDER BY {prefix}speedup IS NULL, {prefix}speedup DESC, {prefix}latency_us LIMIT ?"
+        rows = self._rows(f"id IN ({latest}) AND {OUTCOMES[kind]} {order}", (*values, n))
         return [from_row(row) for row in rows]
 
     def records(
@@ -247,7 +250,7 @@ class Store:
 
 def _is_here(connection: sqlite3.Connection, record: Record) -> bool:
     columns = _columns(record)
-    same = ("candidate", "device", "created", "samples_us", "error")
+    same = ("candidate", "device", "created", "samples_us", "predicted_latency_us", "error")
     query = f"SELECT 1 FROM records WHERE {' AND '.join(f'{name} IS :{name}' for name in same)}"
     return connection.execute(query, {name: columns[name] for name in same}).fetchone() is not None
 

@@ -1,7 +1,8 @@
 """Recorded tables: the measurements of one device as a Parquet file that says what it holds.
 
-A row is one measured config. What all rows share is the table's *datasheet*, JSON in the file's metadata: device,
-versions, protocol, dates, operators, counts, noise, and a checksum over rows and datasheet.
+A row is one measured config, or on a predicted device one prediction, in columns of its own. What all rows share is
+the table's *datasheet*, JSON in the file's metadata: device, versions, protocol, dates, operators, counts, noise, and a
+checksum over rows and datasheet.
 """
 
 from __future__ import annotations
@@ -114,13 +115,15 @@ def _shared(records: Sequence[Record]) -> dict[str, Any]:
     (device,) = {record.device.fingerprint: record.device for record in records}.values()
     dates = sorted(record.created for record in records)
     measured = [record.measurement for record in records if record.measurement.samples_us]
+    predictions = sum(record.measurement.predicted_latency_us is not None for record in records)
+    predicted = {"predicted": predictions} if predictions else {}
     errors = Counter(record.measurement.error for record in records if record.measurement.error)
     return {
         "device": dataclasses.asdict(device),
         "fingerprint": device.fingerprint,
         "dates": [dates[0], dates[-1]],
         "operators": {record.operator.key: record.operator.to_dict() for record in records},
-        "counts": {"rows": len(records), "measured": len(measured), **errors},
+        "counts": {"rows": len(records), "measured": len(measured), **predicted, **errors},
         "noise": _noise(measured),
     }
 
@@ -149,7 +152,7 @@ def _records(rows: Sequence[Mapping[str, Any]], sheet: Mapping[str, Any]) -> Ite
     for number, row in enumerate(rows, 1):
         plain = {**row, **{name: json.loads(row[name]) for name in _JSON}}
         plain["details"] |= {name: row[name] for name in _FROM_DETAILS if row[name] is not None}
-        values = {field.name: plain[field.name] for field in dataclasses.fields(Measurement)}
+        values = {field.name: plain[field.name] for field in dataclasses.fields(Measurement) if field.name in plain}
         values |= {name: tuple(row[name]) for name in ("samples_us", "baseline_us")}
         yield Record(
             id=number,
@@ -193,10 +196,12 @@ def _schema() -> Any:
         "created": pa.string(),
         "latency_us": pa.float64(),
         "speedup": pa.float64(),
+        "predicted_speedup": pa.float64(),
         "samples_us": pa.list_(pa.float64()),
         "baseline_us": pa.list_(pa.float64()),
         "baseline_name": pa.string(),
         "predicted_latency_us": pa.float64(),
+        "predicted_baseline_us": pa.float64(),
         "confidence": pa.string(),
         "error": pa.string(),
         "message": pa.string(),
