@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,13 +52,7 @@ def declare(product: Product, tile: Tile, a: Element, b: Element, name: str = "p
         lambda s, z, i, j: te.sum(a_tile[z, s * part + step, i] * b_tile[z, s * part + step, j], axis=step),
         name=name,
     )
-    each = te.reduce_axis((0, tile.split_k), "part")
-    sums = te.compute(
-        (product.batch, product.m, product.n),
-        lambda z, i, j: te.sum(parts[each, z, i, j], axis=each),
-        name=f"{name}_sum",
-    )
-    return lambda z, i, j: sums[z, i, j]
+    return lambda z, i, j: functools.reduce(operator.add, (parts[s, z, i, j] for s in range(tile.split_k)))
 
 
 def guarded(inside: Sequence[Any], value: Callable[[], Any]) -> Any:
@@ -85,7 +81,7 @@ def schedule(s: Schedule, product: Product, tile: Tile, name: str = "product", o
     else:
         store = s.cache_write(main, 0, "local")
     if tile.split_k > 1 and output is not None:
-        _schedule_sum(s, f"{name}_sum", output)
+        bind_flat(s, s.get_loops(s.get_sblock(output)), SUM_THREADS)
     thread = _bind_tile(s, store, product, tile)
     s.compute_at(main, thread, preserve_unit_loops=True)
     row, column, k = s.get_loops(main)[-3:]
@@ -152,18 +148,6 @@ def _fetch(s: Schedule, block: Any, k_tile: Any, operand: Operand, tile: Tile) -
         s.unroll(turns)
     else:
         s.annotate(block, "tirx.manifest_shared_memory_local_stage", 1)
-
-
-def _schedule_sum(s: Schedule, name: str, output: str) -> None:
-    """Sum the parts of a split reduction, one thread per output element."""
-    store = s.get_sblock(output)
-    thread = bind_flat(s, s.get_loops(store), SUM_THREADS)
-    total = s.get_sblock(name)
-    s.set_scope(total, 0, "local")
-    s.compute_at(total, thread, preserve_unit_loops=True)
-    part = s.get_loops(total)[-1]
-    s.decompose_reduction(total, part)
-    s.unroll(part)
 
 
 def bind_flat(s: Schedule, loops: Sequence[Any], threads: int) -> Any:
