@@ -22,7 +22,7 @@ from rich.console import Console
 import agents
 import wpk_envs
 from experiments import progress, summary
-from experiments.build_stage import BuildSettings, BundleBuild
+from experiments.bundle_build import BuildSettings, BundleBuild
 from experiments.config import ProgramConfig, device_of
 from experiments.files import check_writable, publish
 from experiments.launcher import DEFECT, launch

@@ -69,8 +69,9 @@ def run_program(program: str, task: Task, check: Check, arguments: Sequence[str]
     jobs = _Jobs(task)
     try:
         _start(program, jobs, check, arguments)
-    except KeyboardInterrupt:
-        _say("interrupted: finished measurements are kept, and resume=FOLDER goes on with the run in that folder")
+    except KeyboardInterrupt as stop:
+        resume = "interrupted: finished measurements are kept, and resume=FOLDER goes on with the run in that folder"
+        _say(str(stop) or resume)
         return INTERRUPTED
     except SystemExit as stop:  # argparse's own ending: --help, an unknown flag
         return stop.code if isinstance(stop.code, int) else DEFECT

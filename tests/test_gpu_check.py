@@ -6,14 +6,14 @@ import logging
 
 import pytest
 
-from experiments import build_stage, gpu_check
+from experiments import gpu_check
 from experiments.launcher import DEFECT, USER_ERROR, run_program
 from experiments.misbehaving import misbehaving_candidates
 from tests.synthetic import SyntheticDevice
 from wpk_envs import devices
 from wpk_envs.devices.acceptance import ODD_OPERATORS
 from wpk_envs.devices.cuda.live import CudaDevice
-from wpk_envs.devices.cuda.misbehaving import MISBEHAVIOURS, misbehaving_entries
+from wpk_envs.devices.cuda.misbehaving import MISBEHAVIOURS
 from wpk_envs.errors import UserError
 
 INTERPRETED = "tests.interpreted_gpu:InterpretedGpu"
@@ -68,7 +68,6 @@ def test_a_gpu_is_accepted_with_kernels_compiled_here(start, monkeypatch):
     few = [each for each in MISBEHAVIOURS if each.name in ("is wrong in one element", "writes far out of bounds")]
     monkeypatch.setattr(gpu_check, "ODD_OPERATORS", kept)
     monkeypatch.setattr("wpk_envs.devices.cuda.misbehaving.MISBEHAVIOURS", few)
-    monkeypatch.setattr(build_stage, "misbehaving_entries", misbehaving_entries)
     monkeypatch.setattr(gpu_check, "TORCH_GPU", INTERPRETED)
     monkeypatch.setattr(gpu_check, "OPERATOR", "gemv")
     monkeypatch.setattr(gpu_check, "AGENTS", ("ga",))

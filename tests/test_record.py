@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from experiments import build_stage, planning, record
+from experiments import bundle_build, planning, record
 from experiments.gpu_check import GpuCheckConfig
 from experiments.launcher import INTERRUPTED, USER_ERROR, run_program
 from tests.bundles import entry, program
@@ -88,7 +88,7 @@ class Pool:
 def pool(monkeypatch):
     """Made-up workers, whose class attributes say what they do."""
     pool = type("Pool", (Pool,), {"asked": Counter()})
-    monkeypatch.setattr(build_stage, "WorkerPool", pool)
+    monkeypatch.setattr(bundle_build, "WorkerPool", pool)
     return pool
 
 
@@ -178,13 +178,13 @@ def test_ctrl_c_keeps_what_was_built(start, pool, tmp_path):
 
 
 def test_a_killed_build_is_gone_on_with(start, pool, tmp_path, monkeypatch):
-    monkeypatch.setattr(build_stage.BundleBuild, "finish", lambda self: None)
+    monkeypatch.setattr(bundle_build.BundleBuild, "finish", lambda self: None)
     start(*BUILD, "op=gemm", "configs=5", "check=0")
     partial = tmp_path / "some.bundle.partial"
     partial.write_bytes(partial.read_bytes()[:-9])  # the last line was not finished
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build_stage, "WorkerPool", pool)
+    monkeypatch.setattr(bundle_build, "WorkerPool", pool)
     pool.asked.clear()
     code, _, summary = start(*BUILD, "op=gemm", "configs=5", "check=0")
     assert (code, summary["compiled"], pool.asked["BuildCandidate"]) == (0, 5, 1)
