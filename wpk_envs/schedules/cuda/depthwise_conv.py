@@ -7,10 +7,11 @@ memory, side by side; with 1 each thread reads what it needs through the caches.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, Operator, Template
+from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, KnobValue, Operator, Template
 from wpk_envs.operators import Conv2d
 from wpk_envs.packing import Packing
 from wpk_envs.schedules.cuda import patch as patches
@@ -52,11 +53,16 @@ class Tile:
 
 
 class DepthwiseConv(Template):
-    """Depthwise convolution of any window, with one or more filters per channel, channels first."""
+    """Depthwise convolution of any window, with one or more filters per channel, channels first.
+
+    Its default schedule is the plain one: a thread for each pixel of a patch of 8 x 8 pixels of 4 channels, which it
+    reads through the caches; blocks of 256 threads.
+    """
 
     name: ClassVar[str] = "cuda/depthwise_conv"
     version: ClassVar[int] = 1
     knobs: ClassVar[tuple[str, ...]] = ("block_m", "tile_oh", "tile_ow", "stage", "thread_n")
+    default: ClassVar[Mapping[str, KnobValue]] = {"block_m": 4, "tile_oh": 8, "tile_ow": 8, "stage": 1, "thread_n": 1}
 
     def fits(self, operator: Operator, device: DeviceInfo) -> bool:
         """Convolutions whose every group has one channel."""

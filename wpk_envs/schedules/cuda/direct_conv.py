@@ -8,10 +8,11 @@ a time. A thread holds ``thread_m x thread_n`` neighbouring filters and pixels o
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, Operator, Template
+from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, KnobValue, Operator, Template
 from wpk_envs.operators import Conv2d
 from wpk_envs.packing import Packing
 from wpk_envs.schedules.cuda import patch as patches
@@ -73,7 +74,11 @@ def _fetched(op: Conv2d, block_m: int, tile_oh: int, tile_ow: int, block_k: int)
 
 
 class DirectConv(Template):
-    """Direct convolution of any window and groups, channels first."""
+    """Direct convolution of any window and groups, channels first.
+
+    Its default schedule is the textbook one of a matrix product, in two dimensions: 64 filters of 8 x 8 pixels in a
+    block of 256 threads with 4 x 4 outputs each, 8 channels at a time, the window unrolled, scalar loads.
+    """
 
     name: ClassVar[str] = "cuda/direct_conv"
     version: ClassVar[int] = 1
@@ -88,6 +93,17 @@ class DirectConv(Template):
         "unroll",
         "vector_load",
     )
+    default: ClassVar[Mapping[str, KnobValue]] = {
+        "block_m": 64,
+        "tile_oh": 8,
+        "tile_ow": 8,
+        "block_k": 8,
+        "thread_m": 4,
+        "thread_n": 4,
+        "vthread_m": 1,
+        "unroll": 1,
+        "vector_load": 1,
+    }
 
     def fits(self, operator: Operator, device: DeviceInfo) -> bool:
         """Any convolution but depthwise ones."""

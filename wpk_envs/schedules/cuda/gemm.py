@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import ClassVar
 
-from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, Operator, Template
+from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, KnobValue, Operator, Template
 from wpk_envs.operators import Conv2d, Gemm
 from wpk_envs.schedules.cuda import product as tiles
 from wpk_envs.schedules.cuda.product import Product, Tile
@@ -16,9 +17,27 @@ from wpk_envs.schedules.cuda.views import kernel_of, layouts, view_of
 
 
 class ProductTemplate(Template):
-    """Any operator that is one product per image and group, in the layouts that `views.layouts` names."""
+    """Any operator that is one product per image and group, in the layouts that `views.layouts` names.
+
+    Its default schedule is the textbook one: tiles of 64 x 64 x 8 in shared memory, 256 threads with 4 x 4 outputs
+    each, one step of 8 unrolled, nothing fetched ahead, scalar loads, pixels side by side.
+    """
 
     knobs: ClassVar[tuple[str, ...]] = ("layout", *tiles.PRODUCT_KNOBS)
+    default: ClassVar[Mapping[str, KnobValue]] = {
+        "layout": "nchw",
+        "block_m": 64,
+        "block_n": 64,
+        "split_k": 1,
+        "block_k": 8,
+        "stage": 1,
+        "thread_m": 4,
+        "thread_n": 4,
+        "vthread_m": 1,
+        "vthread_n": 1,
+        "unroll": 8,
+        "vector_load": 1,
+    }
 
     def constraints(self, operator: Operator, device: DeviceInfo) -> list[Constraint]:
         """The product's rules, and which layouts there are."""
