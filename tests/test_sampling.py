@@ -37,6 +37,15 @@ def test_no_template_is_missed_and_each_gets_its_part():
     assert min(Counter(names).values()) >= 10
 
 
+def test_the_documented_default_comes_first():
+    space = tiny_space()
+    space.templates["plain"].default = {"tile": 16, "unroll": 2}  # not valid together
+    first, second = (space.decode(vector) for vector in itertools.islice(spread(space, seed=3), 2))
+    assert first == {"template": "plain", "tile": 8, "unroll": 2}, "the first of the nearest that are"
+    assert second["template"] == "fancy"
+    assert Counter(spread(space, seed=3)) == Counter(space)
+
+
 def test_the_order_follows_from_the_seed():
     space = medium_space()
     order = [list(itertools.islice(spread(space, seed), 9)) for seed in (1, 1, 2)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import bisect
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from wpk_envs.schedules.defaults import nearest
 from wpk_envs.schedules.space import INVALID_NODE, Prefix, ScheduleSpace
 
 SMALL = 1 << 16
@@ -33,47 +34,56 @@ def shares(sizes: Sequence[int], total: int) -> list[int]:
 
 
 def spread(space: ScheduleSpace, seed: int) -> Iterator[Prefix]:
-    """All configs of a space in a random order that is fair to its templates.
+    """All configs of a space, fair to its templates: their documented defaults, then a random order.
 
-    First one of each template, then by turns one from the whole space, every config being as likely, and one
-    of the next template. A beginning of the order stays the same however much of it is taken.
+    First one of each template, its default schedule if it has one; then by turns one from the whole space, every
+    config being as likely, and one of the next template. A beginning of the order stays the same however much of
+    it is taken.
 
     Args:
         space: Its configs come once each.
         seed: Of every random choice.
     """
     ranges = _template_ranges(space)
-    streams = [_shuffled(*each, seed=[seed, number]) for number, each in enumerate(ranges, start=1)]
+    streams = {option: _shuffled(*ends, seed=[seed, option + 1]) for option, ends in ranges.items()}
     everything = _shuffled(0, space.size, seed=[seed, 0])
-    left = [end - start for start, end in ranges]
-    seen: set[int] = set()
-    for turn in _turns(len(ranges)):
-        if turn is None or left[turn]:
-            stream = everything if turn is None else streams[turn]
-            rank = next(rank for rank in stream if rank not in seen)
-            seen.add(rank)
-            left[bisect.bisect([start for start, _ in ranges], rank) - 1] -= 1
-            yield space.unrank(rank)
+    left = {option: end - start for option, (start, end) in ranges.items()}
+    seen: set[Prefix] = set()
+    for turn, option in enumerate(_turns(list(ranges))):
+        if option is None or left[option]:
+            stream = everything if option is None else streams[option]
+            vector = _default(space, option) if option is not None and turn < len(ranges) else None
+            vector = vector or next(vector for vector in map(space.unrank, stream) if vector not in seen)
+            seen.add(vector)
+            left[vector[0]] -= 1
+            yield vector
         if len(seen) == space.size:
             return
 
 
-def _turns(templates: int) -> Iterator[int | None]:
-    """Whose turn it is: a template's by number, or that of all together (none)."""
-    yield from range(templates)
-    while True:
-        for template in range(templates):
-            yield None
-            yield template
+def _turns(templates: Sequence[int]) -> Iterator[int | None]:
+    """Whose turn it is: a template's, by its option, each once; then that of all together (none) in between."""
+    yield from templates
+    for template in itertools.cycle(templates):
+        yield None
+        yield template
 
 
-def _template_ranges(space: ScheduleSpace) -> list[tuple[int, int]]:
-    """First rank and end of each template's configs: the template is the first knob, so they lie side by side."""
-    ranges, start = [], 0
+def _default(space: ScheduleSpace, option: int) -> Prefix | None:
+    """The valid config nearest to a template's documented default; none if it has no default."""
+    name = space.encoding.knobs[0].options[option]
+    default = space.templates[str(name)].default
+    found = nearest(space, {"template": name, **default}) if default else None
+    return found if found and found[0] == option else None
+
+
+def _template_ranges(space: ScheduleSpace) -> dict[int, tuple[int, int]]:
+    """First rank and end of each template's configs, by its option: as the first knob it keeps them side by side."""
+    ranges, start = {}, 0
     for option in range(len(space.encoding.knobs[0].options)):
         child = space.child(space.root, option)
         if child != INVALID_NODE:
-            ranges.append((start, start + space.count(child)))
+            ranges[option] = (start, start + space.count(child))
             start += space.count(child)
     return ranges
 
