@@ -11,10 +11,25 @@ the interpreter's loop, which numba keeps on disk.
 
 from __future__ import annotations
 
+from wpk_envs.devices.ptx.counts import BlockCounts, Cycles
+from wpk_envs.devices.ptx.isa import Class
 from wpk_envs.devices.ptx.memory import Buffer
 from wpk_envs.devices.ptx.parse import parse
 from wpk_envs.devices.ptx.problems import PtxError
 from wpk_envs.devices.ptx.program import MAX_STEPS, Program, Warps, execute
 from wpk_envs.devices.ptx.syntax import Function, Module
 
-__all__ = ["MAX_STEPS", "Buffer", "Function", "Module", "Program", "PtxError", "Warps", "execute", "parse"]
+__all__ = [
+    "MAX_STEPS",
+    "BlockCounts",
+    "Buffer",
+    "Class",
+    "Cycles",
+    "Function",
+    "Module",
+    "Program",
+    "PtxError",
+    "Warps",
+    "execute",
+    "parse",
+]

@@ -60,33 +60,46 @@ def access(state: Any, place: int, base: int, thread: int, mask: int) -> int:
     Returns:
         0, or -1 after a fault.
     """
-    first, problem = _address(state, place, base, first_of(state, mask)), 0
-    if _objection(state, place, first) == 0 and _together(state, place, base, mask, first >> WINDOW):
-        return _transfer(state, place, base, thread, mask, first >> WINDOW)
-    lanes = state.masks.shape[1]
-    for lane in range(lanes):
-        if state.masks[mask, lane]:
-            address = _address(state, place, base, lane)
-            problem = _objection(state, place, address)
-            if problem:
-                return blame(state, problem, place, thread + lane, address)
-    for lane in range(lanes):
+    window, problem = examine(state, place, base, thread, mask), 0
+    if window < 0:
+        return -1
+    if window > 0:
+        return _transfer(state, place, base, thread, mask, window)
+    for lane in range(state.masks.shape[1]):
         if state.masks[mask, lane] and problem == 0:
             _alone(state, lane)
-            window = _address(state, place, base, lane) >> WINDOW
-            problem = _transfer(state, place, base, thread, SINGLE, window)
+            problem = _transfer(state, place, base, thread, SINGLE, address_of(state, place, base, lane) >> WINDOW)
     return problem
 
 
+@inlined
+def examine(state: Any, place: int, base: int, thread: int, mask: int) -> int:
+    """Check every address of a load or store; the arguments are those of `access`.
+
+    Returns:
+        The window that all lanes access, 0 if they access several, -1 after a fault.
+    """
+    first = address_of(state, place, base, first_of(state, mask))
+    if _objection(state, place, first) == 0 and _together(state, place, base, mask, first >> WINDOW):
+        return first >> WINDOW
+    for lane in range(state.masks.shape[1]):
+        if state.masks[mask, lane]:
+            address = address_of(state, place, base, lane)
+            problem = _objection(state, place, address)
+            if problem:
+                return blame(state, problem, place, thread + lane, address)
+    return 0
+
+
 @compiled
-def _address(state: Any, place: int, base: int, lane: int) -> Any:
+def address_of(state: Any, place: int, base: int, lane: int) -> Any:
     """The address that a lane accesses."""
     code, longs = state.code, state.longs
     return longs[((base + code[place, Column.A] - at(longs)) >> 3) + lane] + code[place, Column.OFFSET]
 
 
 @compiled
-def _bytes(state: Any, place: int) -> Any:
+def bytes_of(state: Any, place: int) -> Any:
     """What a lane accesses at once."""
     return CELL_BYTES[state.code[place, Column.NUMBER]] * state.code[place, Column.COUNT]
 
@@ -101,7 +114,7 @@ def _alone(state: Any, lane: int) -> None:
 @compiled
 def _objection(state: Any, place: int, address: int) -> int:
     """Why a lane's access is not allowed, 0 if it is."""
-    code, memory, window, size = state.code, state.memory, address >> WINDOW, _bytes(state, place)
+    code, memory, window, size = state.code, state.memory, address >> WINDOW, bytes_of(state, place)
     if window <= 0 or window >= memory.shape[0]:
         return Fault.OUTSIDE
     if code[place, Column.SPACE] != 0 and code[place, Column.SPACE] != memory[window, Memory.SPACE]:
@@ -117,7 +130,7 @@ def _objection(state: Any, place: int, address: int) -> int:
 @inlined
 def _together(state: Any, place: int, base: int, mask: int, window: int) -> bool:
     """Whether all lanes may access one window, which one of them may."""
-    size = _bytes(state, place)
+    size = bytes_of(state, place)
     delta, limit = _delta(state, place, window), state.memory[window, Memory.BYTES] - size
     row = base + state.code[place, Column.A]
     return outside(state.masks.shape[1], mask_at(state, mask), row, delta, limit, size - 1) == 0
@@ -159,5 +172,5 @@ def _blame_unwritten(state: Any, place: int, base: int, thread: int, mask: int, 
         if state.masks[mask, lane]:
             _alone(state, lane)
             if unwritten(cell, lanes, mask_at(state, SINGLE), address, flags, stride):
-                return blame(state, Fault.UNWRITTEN, place, thread + lane, _address(state, place, base, lane))
+                return blame(state, Fault.UNWRITTEN, place, thread + lane, address_of(state, place, base, lane))
     return 0

@@ -18,12 +18,6 @@ _NUMBERS = {name: number for number, name in enumerate(OPERATIONS)}
 _MOVES = {"mov.b64": "w", "mov.b32": "h"}
 """Letter of the two parts that a ``mov`` with a group has."""
 
-_CLASSES = {
-    (store, space): Class[f"{'STORE' if store else 'LOAD'}_{(space or 'generic').upper()}"]
-    for store in (False, True)
-    for space in SPACES
-}
-
 
 def decode(function: Function) -> Code:
     """Decode a function.
@@ -72,7 +66,7 @@ class _Decoder(Rows):
         """Append a micro-operation."""
         d, a, b, c, e = [*rows, -1, -1, -1, -1, -1][:5]
         offset, *sizes = (more.get(name, 0) for name in ("offset", "wide", "count", "space"))
-        rest = (offset, self.guard, self.wanted, *sizes, 0, cls, len(self.starts) - 1)
+        rest = (offset, self.guard, self.wanted, *sizes, 0, cls, len(self.starts) - 1, 0)
         self.table.append((kind, number, d, a, b, c, e, *rest))
 
     def step(self, cls: Class, name: str, rows: Sequence[int]) -> None:
@@ -216,7 +210,7 @@ class _Decoder(Rows):
         more = {"offset": address.offset, "count": access.count, "wide": int(bits == 64)}
         more["space"] = SPACES.index(access.space)
         kind = Kind.STORE if access.store else Kind.LOAD
-        self.emit(kind, _CLASSES[access.store, access.space], CELLS.index(cell), [first, base, *others], **more)
+        self.emit(kind, _class_of(access), CELLS.index(cell), [first, base, *others], **more)
         if not access.store:
             for row, element, letter in zip((first, *others), elements, letters):
                 self._extend(row, element, letter, access.cell)
@@ -265,3 +259,9 @@ class _Decoder(Rows):
         if self.letter(base) == "w":
             raise UnknownFormError("a 32-bit address is not known")
         return self.source(base, "d")
+
+
+def _class_of(access: Access) -> Class:
+    """Class of a load or store that is none of a parameter."""
+    space = "read_only" if access.read_only else access.space or "generic"
+    return Class[f"{'STORE' if access.store else 'LOAD'}_{space.upper()}"]

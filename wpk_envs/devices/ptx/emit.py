@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +33,19 @@ class Emitter(Vectors):
     def write(self, value: Any, row: Any, lane: Any) -> None:
         """Set one vector of a row."""
         self.ir.store(value, self._pointer(value.type.element, row, lane), align=4)
+
+    def replace(self, mask: Any, value: Any, row: Any, lane: Any) -> None:
+        """Set those elements of a vector of a row of 64-bit elements for which truth values hold."""
+        self.write(self.ir.select(mask, value, self.read("d", row, lane)), row, lane)
+
+    def field(self, record: Any, number: int) -> Any:
+        """A 64-bit number of a record of such numbers at an address."""
+        place = self.ir.add(record, ir.Constant(INT, 8 * number))
+        return self.ir.load(self.ir.inttoptr(place, INT.as_pointer()))
+
+    def largest(self, vectors: Sequence[Any]) -> Any:
+        """The larger one in every lane, of signed integers."""
+        return functools.reduce(lambda x, y: self.call("smax", x, y), vectors)
 
     def mask(self, row: Any, lane: Any) -> Any:
         """One vector of a mask, as truth values."""

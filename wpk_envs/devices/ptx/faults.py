@@ -43,6 +43,8 @@ class Reporter:
             return "divides by zero"
         if fault == Fault.ENDLESS:
             return f"has not ended after {detail} instructions"
+        if fault == Fault.CROWDED:
+            return f"is in a block with more than {detail} different segments between barriers, which are not counted"
         if fault == Fault.PARTIAL:
             return f"has ended while {detail} threads wait at this barrier"
         return f"waits elsewhere ({self._line(detail)}) while others wait at this barrier"

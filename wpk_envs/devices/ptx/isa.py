@@ -22,30 +22,35 @@ from itertools import product
 
 
 class Class(enum.IntEnum):
-    """What kind of work an instruction is, for whoever counts them; a micro-operation that continues one is NONE."""
+    """What kind of work an instruction is, for whoever counts them; a micro-operation that continues one is NONE.
+
+    FLOAT is float32 arithmetic other than FMA; LOAD_READ_ONLY is ``ld.global.nc``.
+    """
 
     NONE = 0
     FLOAT = 1
-    INTEGER = 2
-    MULTIPLY = 3
-    LONG = 4
-    LONG_MULTIPLY = 5
-    SPECIAL = 6
-    COMPARE = 7
-    CONVERT = 8
-    MOVE = 9
-    LOAD_PARAMETER = 10
-    LOAD_GLOBAL = 11
-    STORE_GLOBAL = 12
-    LOAD_SHARED = 13
-    STORE_SHARED = 14
-    LOAD_LOCAL = 15
-    STORE_LOCAL = 16
-    LOAD_GENERIC = 17
-    STORE_GENERIC = 18
-    BRANCH = 19
-    BARRIER = 20
-    EXIT = 21
+    FMA = 2
+    INTEGER = 3
+    MULTIPLY = 4
+    LONG = 5
+    LONG_MULTIPLY = 6
+    SPECIAL = 7
+    COMPARE = 8
+    CONVERT = 9
+    MOVE = 10
+    LOAD_PARAMETER = 11
+    LOAD_GLOBAL = 12
+    LOAD_READ_ONLY = 13
+    STORE_GLOBAL = 14
+    LOAD_SHARED = 15
+    STORE_SHARED = 16
+    LOAD_LOCAL = 17
+    STORE_LOCAL = 18
+    LOAD_GENERIC = 19
+    STORE_GENERIC = 20
+    BRANCH = 21
+    BARRIER = 22
+    EXIT = 23
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ _TABLE: list[tuple[Class, str, str, str]] = [
     # float32
     (Class.FLOAT, f"(add|sub|mul)(|.rn){_FTZ}.f32", "www", "{0}.f32 d a b"),
     (Class.FLOAT, f"(add|sub|mul)(|.rn){_FTZ}.sat.f32", "www", "{0}.f32 t a b; sat.f32 d t"),
-    (Class.FLOAT, f"fma.rn{_FTZ}.f32", "wwww", "fma.f32 d a b c"),
-    (Class.FLOAT, f"fma.rn{_FTZ}.sat.f32", "wwww", "fma.f32 t a b c; sat.f32 d t"),
+    (Class.FMA, f"fma.rn{_FTZ}.f32", "wwww", "fma.f32 d a b c"),
+    (Class.FMA, f"fma.rn{_FTZ}.sat.f32", "wwww", "fma.f32 t a b c; sat.f32 d t"),
     (Class.FLOAT, f"(neg|abs){_FTZ}.f32", "ww", "{0}.f32 d a"),
     (Class.COMPARE, f"(min|max){_FTZ}.f32", "www", "{0}.f32 d a b"),
     (Class.SPECIAL, f"div.(approx|full|rn){_FTZ}.f32", "www", "div.f32 d a b"),
@@ -240,12 +245,14 @@ class Access:
     Attributes:
         store: It writes memory.
         space: ``"global"``, ``"shared"``, ``"local"``, ``"param"`` or ``""`` for a generic address.
+        read_only: The memory is not written while the kernel runs (``.nc``).
         count: Cells per thread.
         cell: Type of one cell.
     """
 
     store: bool
     space: str
+    read_only: bool
     count: int
     cell: str
 
@@ -264,7 +271,7 @@ def access(opcode: str) -> Access | None:
     if found is None or (found["constant"] and found["space"] != ".global"):
         return None
     space = (found["space"] if found["load"] else found["into"]) or ""
-    return Access(not found["load"], space[1:], int(found["count"] or 1), found["cell"])
+    return Access(not found["load"], space[1:], bool(found["constant"]), int(found["count"] or 1), found["cell"])
 
 
 BRANCHES = ("bra", "bra.uni")

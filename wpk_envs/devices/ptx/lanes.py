@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 from wpk_envs.devices.ptx.emit import INT, Emitter
 from wpk_envs.devices.ptx.layout import CELLS
 from wpk_envs.devices.ptx.operations import OPERATIONS, Operation
+from wpk_envs.devices.ptx.tally import SOURCES, TARGETS
 
 Primitive = tuple[Any, Callable[..., Any]]
 
@@ -201,6 +202,53 @@ def mark(typing: Any, cell: Any, lanes: Any, mask: Any, address: Any, delta: Any
         emitter.switch(cell, [case(name) for name in CELLS])
 
     return _primitive(build, 6)
+
+
+@intrinsic
+def differing(typing: Any, lanes: Any, mask: Any, old_mask: Any, address: Any, old: Any, moved: Any) -> Primitive:
+    """How many lanes are not the same in two masks, or are and have an address that has not moved by this much."""
+
+    def build(emitter: Emitter, lanes: Any, mask: Any, old_mask: Any, address: Any, old: Any, moved: Any) -> Any:
+        def one(lane: Any) -> Any:
+            here, then = emitter.mask(mask, lane), emitter.mask(old_mask, lane)
+            expected = emitter.ir.add(emitter.read("d", old, lane), emitter.spread(moved))
+            elsewhere = emitter.ir.icmp_signed("!=", emitter.read("d", address, lane), expected)
+            return emitter.ir.or_(emitter.ir.xor(here, then), emitter.ir.and_(here, elsewhere))
+
+        return emitter.count(lanes, one)
+
+    return _primitive(build, 6, result=True)
+
+
+@intrinsic
+def advance(typing: Any, warps: Any, active: Any, end: Any, flow: Any) -> Primitive:
+    """Follow one instruction of the active warps through the two halves of the table of times (see `tally`).
+
+    ``end`` is the address of the table's row END, ``flow`` of the instruction's row in `Tally.flows`.
+    """
+
+    def build(emitter: Emitter, warps: Any, active: Any, end: Any, flow: Any) -> None:
+        latency, issue, *rows = (emitter.field(flow, number) for number in range(2 + TARGETS + SOURCES))
+        targets, sources = rows[:TARGETS], rows[TARGETS:]
+        half = emitter.ir.mul(warps, ir.Constant(INT, 8))
+
+        def one(warp: Any) -> None:
+            here = emitter.mask(active, warp)
+            for in_order in (False, True):
+                shift = half if in_order else ir.Constant(INT, 0)
+                bound = emitter.ir.add(end, shift)
+                begin = emitter.largest([emitter.read("d", emitter.ir.add(row, shift), warp) for row in sources])
+                ended = emitter.read("d", bound, warp)
+                begin = emitter.call("smax", begin, ended) if in_order else begin
+                done = emitter.ir.add(begin, emitter.spread(latency))
+                after = emitter.ir.add(begin, emitter.spread(issue)) if in_order else emitter.call("smax", ended, done)
+                emitter.replace(here, after, bound, warp)
+                for row in targets:
+                    emitter.replace(here, done, emitter.ir.add(row, shift), warp)
+
+        emitter.each(warps, one)
+
+    return _primitive(build, 4)
 
 
 def _width(cell: str) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from wpk_envs.devices.ptx.machine import machine
 from wpk_envs.devices.ptx.memory import Argument, Buffer
 from wpk_envs.devices.ptx.problems import PtxError
 from wpk_envs.devices.ptx.rows import Code
+from wpk_envs.devices.ptx.tally import Tally
 from wpk_envs.devices.ptx.windows import Windows
 
 MAX_THREADS = 1024
@@ -80,6 +81,10 @@ class Launch:
 
     def run(self, blocks: Iterable[int] | None) -> None:
         """Run blocks, all if None."""
+        self.execute(None, self.chosen(blocks))
+
+    def execute(self, tally: Tally | None, blocks: Sequence[int]) -> None:
+        """Run blocks, and count into a tally if the code is a skeleton's."""
         lanes = self.groups * self.lanes
         state = State(
             code=self._scaled(),
@@ -95,10 +100,10 @@ class Launch:
             fresh=self.windows.fresh,
             fault=np.zeros(5, np.int64),
         )
-        if machine()(state, np.array(self._chosen(blocks), np.int64)):
+        if machine()(state, tally, np.array(blocks, np.int64)):
             raise Reporter(self.code, self.grid, self.block, self.windows.names).error(state.fault)
 
-    def _chosen(self, blocks: Iterable[int] | None) -> Sequence[int]:
+    def chosen(self, blocks: Iterable[int] | None) -> Sequence[int]:
         """The linear numbers of the blocks to run."""
         total = math.prod(self.grid)
         if blocks is None:

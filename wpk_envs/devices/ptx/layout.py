@@ -75,13 +75,14 @@ class _Fault(NamedTuple):
     ENDLESS: int = 6
     PARTIAL: int = 7
     SCATTERED: int = 8
+    CROWDED: int = 9
 
 
 Fault = _Fault()
 
 
 class _Kind(NamedTuple):
-    """What the machine does with a micro-operation."""
+    """What the machine does with a micro-operation; ENTER is the start of a straight line of code to be counted."""
 
     COMPUTE: int = 0
     DIVIDE: int = 1
@@ -90,6 +91,7 @@ class _Kind(NamedTuple):
     BRANCH: int = 4
     BARRIER: int = 5
     EXIT: int = 6
+    ENTER: int = 7
 
 
 Kind = _Kind()
@@ -101,7 +103,8 @@ class _Column(NamedTuple):
     D to E are rows: the result and the operands; of a load or store A is the address and D, B, C, E are the
     values. NUMBER is the place in `OPERATIONS` or in `CELLS`. OFFSET is added to an address. GUARD is a row or
     -1; WANTED is what it must be. WIDE is 1 where the result has 64 bits. COUNT is a number of cells.
-    CLASS is an `isa.Class`; INSTRUCTION the place in the function.
+    CLASS is an `isa.Class`; INSTRUCTION the place in the function. SLOT, only of a skeleton (see
+    `wpk_envs.devices.ptx.skeleton`), is the number of a straight line or of an access to shared memory.
     """
 
     KIND: int = 0
@@ -120,6 +123,7 @@ class _Column(NamedTuple):
     TARGET: int = 13
     CLASS: int = 14
     INSTRUCTION: int = 15
+    SLOT: int = 16
 
 
 Column = _Column()

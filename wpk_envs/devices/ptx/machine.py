@@ -20,9 +20,11 @@ from typing import Any
 
 from numba import njit
 
-from wpk_envs.devices.ptx.access import access, at, blame, compiled, first_of, inlined, mask_at
+from wpk_envs.devices.ptx.access import access, at, blame, compiled, examine, first_of, inlined, mask_at
+from wpk_envs.devices.ptx.counting import close, enter, fork, muster, reach
 from wpk_envs.devices.ptx.lanes import blend, compute, restrict, zeros
 from wpk_envs.devices.ptx.layout import ACTIVE, CHOSEN, Column, Fault, Geometry, Kind
+from wpk_envs.devices.ptx.tally import SEGMENTS
 
 NEVER = 1 << 60
 """A place that no thread reaches."""
@@ -36,18 +38,19 @@ def machine() -> Callable[..., int]:
     """The compiled loop over blocks: compiled in about 10 s once, read from disk afterwards.
 
     Returns:
-        A function of a `layout.State` and the linear numbers of the blocks; it gives a `layout.Fault`.
+        A function of a `layout.State`, a `tally.Tally` or None, and the linear numbers of the blocks; it gives a
+        `layout.Fault`. It is compiled once for each of the two: what counts is not in the plain one.
     """
     fingerprint = _fingerprint()
 
     @njit(nogil=True, _nrt=False, cache=True)
-    def run(state: Any, blocks: Any) -> int:
+    def run(state: Any, tally: Any, blocks: Any) -> int:
         if len(fingerprint) == 0:  # only to have it in the closure
             return -1
         for block in blocks:
             _forget(state)
             _set_coordinates(state, block)
-            if _run_block(state) < 0:
+            if _run_block(state, tally) < 0:
                 state.fault[4] = block
                 return state.fault[0]
         return 0
@@ -82,7 +85,7 @@ def _set_coordinates(state: Any, block: int) -> None:
 
 
 @inlined
-def _run_block(state: Any) -> int:
+def _run_block(state: Any, tally: Any) -> int:
     """Run all groups of a block from barrier to barrier; gives 0, or -1 after a fault."""
     geometry = state.geometry
     groups, threads = geometry[Geometry.GROUPS], geometry[Geometry.THREADS]
@@ -91,9 +94,11 @@ def _run_block(state: Any) -> int:
         state.places[thread], state.states[thread] = 0, RUNNING if thread < threads else ENDED
     while True:
         for turn in range(groups):
-            left = _run_group(state, groups - 1 - turn if geometry[Geometry.REVERSE] else turn, left)
+            left = _run_group(state, tally, groups - 1 - turn if geometry[Geometry.REVERSE] else turn, left)
             if left < 0:
                 return -1
+        if tally is not None and not close(tally):
+            return blame(state, Fault.CROWDED, 0, 0, SEGMENTS)
         waiting = _release(state, threads)
         if waiting <= 0:
             return waiting
@@ -119,7 +124,7 @@ def _release(state: Any, threads: int) -> int:
 
 
 @inlined
-def _run_group(state: Any, group: int, left: int) -> int:
+def _run_group(state: Any, tally: Any, group: int, left: int) -> int:
     """Run one group until its threads wait or have ended; gives the steps that are left, or -1 after a fault."""
     code, lanes, active = state.code, state.geometry[Geometry.LANES], mask_at(state, ACTIVE)
     base, thread = at(state.longs) + group * state.geometry[Geometry.BYTES], group * lanes
@@ -127,12 +132,18 @@ def _run_group(state: Any, group: int, left: int) -> int:
         place, stop, together, aside = _choose(state, thread)
         if place == NEVER:
             return left
+        if tally is not None:
+            muster(state, tally)
         while True:
             if place >= stop:
                 _park(state, thread, ACTIVE, place, RUNNING)
                 break
             left -= 1
             kind, mask, some, masked = code[place, Column.KIND], ACTIVE, together, aside
+            if tally is not None and kind == Kind.ENTER:
+                enter(tally, code[place, Column.SLOT])
+                place += 1
+                continue
             if code[place, Column.GUARD] >= 0:
                 guard = base + code[place, Column.GUARD]
                 some = restrict(lanes, mask_at(state, CHOSEN), active, guard, code[place, Column.WANTED])
@@ -143,6 +154,8 @@ def _run_group(state: Any, group: int, left: int) -> int:
                     steps = state.geometry[Geometry.STEPS]
                     return blame(state, Fault.ENDLESS, place, thread + first_of(state, ACTIVE), steps)
                 if 0 < some < together:
+                    if tally is not None:
+                        fork(state, tally)
                     _park(state, thread, ACTIVE, place + 1, RUNNING)
                     _park(state, thread, CHOSEN, code[place, Column.TARGET], RUNNING)
                     break
@@ -153,6 +166,10 @@ def _run_group(state: Any, group: int, left: int) -> int:
                     if kind == Kind.DIVIDE and _divides_by_zero(state, place, base, thread, mask):
                         return -1
                     _compute(state, place, base, mask, masked)
+                elif kind <= Kind.STORE and tally is not None:
+                    if examine(state, place, base, thread, mask) < 0:
+                        return -1
+                    reach(state, tally, place, base, mask)
                 elif kind <= Kind.STORE:
                     if access(state, place, base, thread, mask) < 0:
                         return -1

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
+from wpk_envs.devices.ptx.counts import BlockCounts, Cycles
 from wpk_envs.devices.ptx.memory import Argument
 from wpk_envs.devices.ptx.syntax import Function
+
+if TYPE_CHECKING:
+    from wpk_envs.devices.ptx.skeleton import Skeleton
 
 Warps = Literal["forward", "reverse", "together"]
 """How the threads of a block take turns.
@@ -74,6 +79,41 @@ class Program:
         launch = Launch(self.code, grid, block, warps, max_steps)
         launch.bind(arguments, dynamic_shared)
         launch.run(blocks)
+
+    def count(
+        self,
+        grid: Extent,
+        block: Extent,
+        arguments: Sequence[Argument],
+        cycles: Cycles,
+        blocks: Iterable[int] | None = None,
+        max_steps: int = MAX_STEPS,
+        dynamic_shared: int = 0,
+    ) -> list[BlockCounts]:
+        """Count what blocks of the kernel do, whole, without computing any data.
+
+        Args:
+            grid: Blocks along x, y and z.
+            block: Threads of a block along x, y and z.
+            arguments: One per parameter. Only the sizes of arrays matter; their memory is never touched, so that
+                ``np.empty`` does.
+            cycles: What instructions cost, for the paths.
+            blocks: Linear numbers (x fastest) of the blocks to count; all if None.
+            max_steps: Micro-operations of a block's skeleton after which it counts as endless.
+            dynamic_shared: Bytes of the ``extern __shared__`` array.
+
+        Raises:
+            PtxError: As `run`, but for what depends on data; and if an address or a branch does.
+        """
+        from wpk_envs.devices.ptx.counter import count
+
+        return count(self._skeleton, grid, block, arguments, cycles, blocks, max_steps, dynamic_shared)
+
+    @cached_property
+    def _skeleton(self) -> Skeleton:
+        from wpk_envs.devices.ptx.skeleton import skeleton
+
+        return skeleton(self.code)
 
 
 def execute(function: Function, grid: Extent, block: Extent, arguments: Sequence[Argument], **options: Any) -> None:
