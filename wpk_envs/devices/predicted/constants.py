@@ -31,7 +31,6 @@ class Architecture:
         schedulers: Warp schedulers.
         issues: Instructions that all schedulers issue together at best.
         integer_lanes: 32-bit integer additions, logic and comparisons.
-        shift_lanes: Shifts and bit fields.
         multiply_slots: 32-bit integer multiplications as multiples of an addition's lanes taken.
         special_lanes: Reciprocals and the like.
         convert_lanes: Conversions between types.
@@ -56,7 +55,6 @@ class Architecture:
     schedulers: int
     issues: float
     integer_lanes: int
-    shift_lanes: int
     multiply_slots: float
     special_lanes: int
     convert_lanes: int
@@ -82,7 +80,6 @@ _PASCAL_60 = Architecture(
     schedulers=2,  # G
     issues=2.6,  # G: two dispatch units per scheduler; dual issue needs independent neighbours (3.0 at best in V)
     integer_lanes=64,  # G
-    shift_lanes=32,  # G
     multiply_slots=3.0,  # G: "multiple instructions"; three 16-bit multiply-adds (XMAD)
     special_lanes=16,  # G
     convert_lanes=16,  # G
@@ -108,7 +105,6 @@ _PASCAL_61 = Architecture(
     schedulers=4,  # G
     issues=4.8,  # G: as above, four schedulers
     integer_lanes=128,  # G
-    shift_lanes=64,  # G
     multiply_slots=3.0,  # G
     special_lanes=32,  # G
     convert_lanes=32,  # G
@@ -134,7 +130,6 @@ _VOLTA = Architecture(
     schedulers=4,  # G
     issues=4.0,  # G: one instruction per scheduler
     integer_lanes=64,  # G
-    shift_lanes=64,  # G
     multiply_slots=1.0,  # G
     special_lanes=16,  # G
     convert_lanes=16,  # G
@@ -160,7 +155,6 @@ _TURING = Architecture(
     schedulers=4,  # G
     issues=4.0,  # G
     integer_lanes=64,  # G
-    shift_lanes=64,  # G
     multiply_slots=1.0,  # G
     special_lanes=16,  # G
     convert_lanes=16,  # G
@@ -186,7 +180,6 @@ _AMPERE = Architecture(
     schedulers=4,  # G
     issues=4.0,  # G
     integer_lanes=64,  # G
-    shift_lanes=64,  # G
     multiply_slots=1.0,  # G
     special_lanes=16,  # G
     convert_lanes=16,  # G
@@ -212,7 +205,6 @@ _HOPPER = Architecture(
     schedulers=4,  # G
     issues=4.0,  # G
     integer_lanes=64,  # G
-    shift_lanes=64,  # G
     multiply_slots=1.0,  # G
     special_lanes=16,  # G
     convert_lanes=64,  # G
@@ -274,3 +266,6 @@ NEXT_LAUNCH_US = 1.0
 
 BARRIER_CYCLES = 20
 """Until all warps of a block go on after a barrier (V: synchronising one block)."""
+
+WIDEST_L2_READ = 64.0
+"""Bytes per clock between one multiprocessor and the L2 cache, however few read (W, and V for its load unit)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import weakref
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from wpk_envs.core import Candidate, Device, DeviceInfo, Measurement, Operator
 from wpk_envs.devices.cuda import descriptions
 from wpk_envs.devices.cuda.jobs import ceilings_of
 from wpk_envs.devices.host import available_cores
+from wpk_envs.devices.predicted.model import MODEL_VERSION
 from wpk_envs.devices.predicted.predictions import Predictions
 from wpk_envs.devices.rounds import check_importable
 from wpk_envs.errors import UserError, unknown
@@ -44,8 +44,8 @@ class PredictedDevice(Device):
             error ``invalid``, which tells why and costs a trial like any other answer.
         workers: Candidates predicted at the same time; as many as there are cores if none.
         deadline: Seconds that one candidate may take to build and predict.
-        predictor: What predicts, as ``module:function``; see `wpk_envs.devices.predicted.server.PredictServer`. Its
-            module's ``VERSION`` becomes part of the device's fingerprint.
+        predictor: What predicts, as ``module:function``; see `wpk_envs.devices.predicted.server.PredictServer`.
+        version: Of what predicts; it becomes part of the device's fingerprint.
         shared: Whether to share processes; otherwise this device starts its own, as they are needed.
         numbers: Those of the description that are to be others: ``model``, ``arch`` or a limit.
 
@@ -62,6 +62,7 @@ class PredictedDevice(Device):
         workers: int | None = None,
         deadline: float = DEADLINE_SECONDS,
         predictor: str = PREDICTOR,
+        version: str = str(MODEL_VERSION),
         shared: bool = True,
         **numbers: Any,
     ) -> None:
@@ -75,11 +76,11 @@ class PredictedDevice(Device):
         self.workers = workers or most
         self.deadline = deadline
         self.confidence = confidence
-        self._target = _with_version(descriptions.describe(name, **numbers), "predictor", _version(predictor))
+        self._target = _with_version(descriptions.describe(name, **numbers), "predictor", version)
         self.info: DeviceInfo = _with_version(self._target, "confidence", confidence)
         settings = (self._target.fingerprint, self.workers, predictor)
         self._reopen: Callable[[], PredictedDevice] = lambda: PredictedDevice(
-            name, confidence, workers, deadline, predictor, shared=False, **numbers
+            name, confidence, workers, deadline, predictor, version, shared=False, **numbers
         )
         self._shared = Predictions.of(settings) if shared else Predictions(settings)
         self._release = weakref.finalize(self, self._shared.release)
@@ -169,11 +170,6 @@ class PredictedDevice(Device):
             baseline_name=BASELINE_NAME,
             details={**prediction.details, "baseline_confidence": baseline.confidence},
         )
-
-
-def _version(predictor: str) -> str:
-    """Of the module that has the predictor."""
-    return str(importlib.import_module(predictor.partition(":")[0]).VERSION)
 
 
 def _with_version(info: DeviceInfo, name: str, version: str) -> DeviceInfo:
