@@ -1,5 +1,6 @@
 """``python -m wpk_envs.devices.time_bundle`` on an interpreted GPU, and on one that is made up."""
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -242,6 +243,7 @@ def test_a_gpu_without_vendor_kernels_is_said_once(made_up, capsys):
         (["ten.bundle", "--out", "out", "--acceptance"], "bundle 'ten.bundle' is not for acceptance; leave"),
         (["bad.bundle", "--out", "out"], "bundle 'bad.bundle' is for acceptance and holds kernels that misbehave"),
         (["old.bundle", "--out", "out"], "are for sm_60 (Test GPU of Pascal) but Made-up GPU has sm_90; build one"),
+        (["new.bundle", "--out", "out"], "too old for kernels of CUDA toolchain 99.0"),
     ],
 )
 def test_bad_input_is_one_sentence(made_up, tmp_path, monkeypatch, capsys, arguments, sentence):
@@ -250,6 +252,7 @@ def test_bad_input_is_one_sentence(made_up, tmp_path, monkeypatch, capsys, argum
     (tmp_path / "cut.bundle").write_bytes(content[:-100])
     bundle(entry(), acceptance=True).write(tmp_path / "bad.bundle")
     bundle(entry(), device=PASCAL).write(tmp_path / "old.bundle")
+    dataclasses.replace(bundle(entry()), versions={"tvm": "0", "nvrtc": "99.0"}).write(tmp_path / "new.bundle")
     assert main(arguments) == USER_ERROR
     err = capsys.readouterr().err
     assert sentence in err

@@ -25,7 +25,7 @@ import wpk_envs
 from wpk_envs.core import Measurement, Operator
 from wpk_envs.devices.cuda import timings
 from wpk_envs.devices.cuda.bundle import Bundle, Entry
-from wpk_envs.devices.cuda.gpu import PROTOCOLS
+from wpk_envs.devices.cuda.gpu import PROTOCOLS, check_toolchain
 from wpk_envs.devices.cuda.gpu_acceptance import accept, ceilings_for, job_of
 from wpk_envs.devices.cuda.jobs import MeasureJob
 from wpk_envs.devices.cuda.runner import DEADLINE_SECONDS, RACE_SECONDS, TORCH_GPU, GpuRunner
@@ -87,6 +87,7 @@ def _run(given: argparse.Namespace, gpu: str) -> int:
     tf32 = given.tf32 or given.acceptance
     with GpuRunner([given.gpu], given.protocol, tf32, deadline, gpu) as runner:
         bundle.check_runs_on(runner.info.arch, runner.info.model)
+        check_toolchain(runner.info, bundle.versions["nvrtc"])
         if runner.info.no_vendor:
             print(f"{runner.info.no_vendor}; kernels are timed without a baseline")
         if given.acceptance:
