@@ -67,7 +67,7 @@ def bench(cfg: DictConfig, folder: Path) -> None:
     interrupted = False
     with (
         contextlib.closing(Store(settings.store_path)) as store,
-        devices.open_device(**vars(settings.device)) as device,
+        devices.open_device(**settings.device.settings) as device,
     ):
         place = Workplace(settings, device, store, progress.console())
         measures = Bench(place, folder).measures()

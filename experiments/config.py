@@ -34,9 +34,14 @@ class BudgetConfig:
 
 @dataclass
 class DeviceConfig:
-    """Where candidates are measured, or what they are compiled for."""
+    """Where candidates are measured or predicted, or what they are compiled for."""
 
     name: str = MISSING
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `wpk_envs.devices.open_device` is called with."""
+        return dict(vars(self))
 
 
 @dataclass
@@ -73,7 +78,11 @@ class CudaConfig(DeviceConfig):
 
 @dataclass
 class GpuConfig(DeviceConfig):
-    """A named GPU; ``conf/device/NAME.yaml`` has its values and their sources."""
+    """A named GPU, to predict or to compile for; ``conf/device/NAME.yaml`` has its values and their sources."""
+
+    confidence: str = "any"
+    workers: int | None = None
+    deadline: float | None = None
 
     model: str = MISSING
     matches: list[str] = MISSING
@@ -90,6 +99,11 @@ class GpuConfig(DeviceConfig):
     fp32_lanes_per_sm: int = MISSING
     clock_mhz: int = MISSING
     memory_gbps: int = MISSING
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `wpk_envs.devices.open_device` is called with; by which names drivers know the GPU is of no concern."""
+        return {key: value for key, value in vars(self).items() if key != "matches"}
 
 
 @dataclass
@@ -228,14 +242,16 @@ def operators_of(cfg: DictConfig) -> dict[str, Operator]:
 
 
 def device_of(cfg: DictConfig) -> DeviceConfig:
-    """The ``device`` node as an object, for `wpk_envs.devices.open_device`.
+    """The ``device`` node as an object; its `DeviceConfig.settings` are for `wpk_envs.devices.open_device`.
 
     Raises:
-        UserError: For a GPU that can only be compiled for.
+        UserError: If there is no device of that name, or no such confidence.
     """
     device = OmegaConf.to_object(cfg)
     assert isinstance(device, DeviceConfig)
     devices.check_name(device.name)
+    if isinstance(device, GpuConfig) and device.confidence not in devices.CONFIDENCES:
+        raise unknown("device.confidence", device.confidence, devices.CONFIDENCES)
     return device
 
 
@@ -251,6 +267,9 @@ def target_of(cfg: DictConfig) -> DeviceInfo:
     name = plain.pop("name")
     if name not in descriptions.names():
         raise unknown("GPU to compile for, device", name, descriptions.names())
+    for key in ("confidence", "workers", "deadline"):
+        if plain.pop(key) != getattr(GpuConfig, key):
+            raise UserError(f"device.{key} is a setting of predictions, and here kernels are only built; leave it out")
     return descriptions.describe(name, **{key: value for key, value in plain.items() if key != "matches"})
 
 

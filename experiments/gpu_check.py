@@ -72,7 +72,7 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{key} must be a whole number of at least {least}, not {cfg[key]}")
     if not cfg.seconds > 0:
         raise UserError(f"seconds must be greater than 0, not {cfg.seconds:g}")
-    device_of(cfg.device)
+    devices.check_measures(device_of(cfg.device).name)
     check_writable(cfg.out)
 
 
@@ -84,7 +84,7 @@ def act(cfg: DictConfig, folder: Path) -> None:
         SystemExit: With code 1 if a check failed.
     """
     console, started = progress.console(), time.perf_counter()
-    with devices.open_device(**vars(device_of(cfg.device))) as device:
+    with devices.open_device(**device_of(cfg.device).settings) as device:
         examine = _accept_gpu if device.info.kind == "cuda" else _accept_cpu
         report = examine(cfg, device, folder, console)
         agent_checks = []

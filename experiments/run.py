@@ -33,7 +33,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     console = progress.console()
     with (
         contextlib.closing(Store(settings.store_path)) as store,
-        devices.open_device(**vars(settings.device)) as device,
+        devices.open_device(**settings.device.settings) as device,
     ):
         write_json(folder / "config.json", settings.config)
         console.print(f"device={settings.device.name}: {summary.device_text(device)}")

@@ -130,7 +130,7 @@ def _devices(store: Store, cfg: DictConfig) -> list[str] | None:
         raise unknown("device_name", cfg.device_name, {info.name for info in known.values()})
     if cfg.device is None:
         return found
-    with devices.open_device(**vars(device_of(cfg.device))) as device:
+    with devices.open_device(**device_of(cfg.device).settings) as device:
         return [key for key in found if key == device.info.fingerprint]
 
 

@@ -10,8 +10,8 @@ from tests.synthetic import fraction
 from wpk_envs.core import Candidate, DeviceInfo, Measurement
 from wpk_envs.schedules.cuda.gemm import GemmTemplate
 
-VERSION = "synthetic 1"
-NAME = f"{__name__}:predict"
+SETTINGS = {"predictor": f"{__name__}:predict", "version": "synthetic 1"}
+"""What makes a `PredictedDevice` use it."""
 
 prepared = False
 

@@ -91,7 +91,15 @@ class TestComposition:
 
     @pytest.mark.parametrize("name", devices.DEVICES)
     def test_settings_of_a_device_are_those_that_it_opens_with(self, composed, name):
-        assert set(composed(f"device={name}").device) <= {"name", *devices.SETTINGS[name]}
+        assert set(composed(f"device={name}").device) <= {"name", *devices.settings_of(name)}
+
+    @pytest.mark.parametrize("name", descriptions.names())
+    def test_every_named_gpu_opens_as_a_predicted_device(self, composed, name):
+        given = settings.settings_of(composed(f"device={name}", "device.confidence=high")).device.settings
+        assert given.keys() == {"name", *devices.settings_of(name)}
+        assert (given.pop("name"), given.pop("confidence")) == (name, "high")
+        assert (given.pop("workers"), given.pop("deadline")) == (None, None)
+        assert descriptions.describe(name, **given) == descriptions.describe(name)
 
     @pytest.mark.parametrize("name", descriptions.names())
     def test_every_named_gpu_is_a_target_with_any_number_changed(self, composed, name):
@@ -105,6 +113,11 @@ class TestComposition:
             (["device=cpu"], r"unknown GPU to compile for, device 'cpu' \(allowed: a100"),
             (["device=p100", "device.l2_bytes=0"], "device.l2_bytes must be a whole number of at least 1, not 0"),
             (["device=p100", "device.arch=sm_50"], "sm_50 is too old"),
+            (
+                ["device=p100", "device.confidence=high"],
+                "device.confidence is a setting of predictions, .* leave it out",
+            ),
+            (["device=p100", "device.workers=1"], "device.workers is a setting of predictions"),
         ],
     )
     def test_what_cannot_be_a_target(self, composed, overrides, sentence):
@@ -177,8 +190,11 @@ MISTAKES = {
     "op=null": "unknown op 'null'",
     "op=resnet18/all op.height=28": r"'op.height' cannot be set with op=resnet18/all.*op=resnet18/NUMBER",
     "algo=pppo": r"unknown algo 'pppo'; did you mean ppo.*\(allowed: ga, ppo, ppo_oneshot, random, random_policy\)",
-    "device=gpu": r"unknown device 'gpu'.*\(allowed: a100, .*auto, cpu, cuda, h100.*v100_pcie\)",
-    "device=p100": "device=p100 is a GPU to compile for .* predicted devices are not available yet: use device=cuda",
+    "device=gpu": r"unknown device 'gpu'.*\(allowed: a100, .*auto, cpu, cuda, .*h100.*v100_pcie\)",
+    "device=p1000": "unknown device 'p1000'; did you mean p100",
+    "device=p100 device.threads=2": "unknown key 'device.threads'",
+    "device=p100 device.workers=many": "device.workers",
+    "device=p100 device.confidence=low": r"unknown device.confidence 'low' \(allowed: any, high\)",
     "device=h200 device.sms=3": r"unknown key 'device.sms'.*device.multiprocessors",
     "device=h200 device.clock_mhz=fast": "device.clock_mhz must be a whole number, not 'fast'",
     "device=cpu device.gpus=[1]": r"unknown key 'device.gpus'.*device.threads",

@@ -181,7 +181,6 @@ class TestBadInput:
             ({"memory_gib": -1}, "device.memory_gib must be greater than 0"),
             ({"name": "cpuu"}, "did you mean cpu"),
             ({"name": "cpu", "gpus": [0]}, "unknown setting of device cpu 'gpus' .*threads"),
-            ({"name": "p100"}, "predicted devices are not available yet"),
         ],
     )
     def test_settings_are_checked(self, settings, words):

@@ -12,8 +12,10 @@ import pytest
 from tests import synthetic_predictor as synthetic
 from tests.conformance.predicted_device import PredictedDeviceConformance
 from wpk_envs.core import Candidate, Device, ErrorKind
+from wpk_envs.devices import check_measures, open_device
 from wpk_envs.devices.cuda.descriptions import describe
-from wpk_envs.devices.predicted.device import PredictedDevice
+from wpk_envs.devices.predicted.device import DEADLINE_SECONDS, PredictedDevice
+from wpk_envs.devices.predicted.model import MODEL_VERSION
 from wpk_envs.errors import UserError
 from wpk_envs.operators import Conv2d, Gemm
 from wpk_envs.schedules import build_space
@@ -24,7 +26,7 @@ DEADLINE = 2.0
 
 
 def opened(name: str = "p100", **settings) -> PredictedDevice:
-    return PredictedDevice(name, **{"predictor": synthetic.NAME, "deadline": DEADLINE, "workers": 1, **settings})
+    return PredictedDevice(name, **{**synthetic.SETTINGS, "deadline": DEADLINE, "workers": 1, **settings})
 
 
 def candidates(count: int = 4) -> list[Candidate]:
@@ -180,3 +182,21 @@ def test_another_operator_has_its_own_baseline(predicted_device):
     assert default.template.name == "cuda/direct_conv"
     assert measurement.predicted_baseline_us == predicted_device.measure([default])[0].predicted_latency_us
     assert predicted_device.measure([default])[0].predicted_speedup == 1.0
+
+
+class TestByName:
+    def test_open_device_opens_it(self):
+        with open_device("v100_pcie", workers=1, confidence="high", multiprocessors=66, deadline=None) as device:
+            assert isinstance(device, PredictedDevice)
+            assert (device.confidence, device.workers, device.deadline) == ("high", 1, DEADLINE_SECONDS)
+            assert device.info.limits == describe("v100_pcie", multiprocessors=66).limits
+            assert device.info.versions["predictor"] == str(MODEL_VERSION)
+
+    def test_it_has_no_other_settings(self):
+        with pytest.raises(UserError, match=r"unknown setting of device p100 'threads'; .*confidence"):
+            open_device("p100", threads=1)
+
+    def test_what_needs_measurements_refuses_it(self):
+        check_measures("cuda")
+        with pytest.raises(UserError, match="device=p100 only predicts, and this needs measurements: use device=cuda"):
+            check_measures("p100")

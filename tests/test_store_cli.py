@@ -131,7 +131,7 @@ def test_exports(filled, capsys):
         (["op=conv3x3", "op.kernel=99", "op.padding=0"], "the kernel is 99 high"),
         (["outcome=good"], "unknown outcome 'good'"),
         (["limit=0"], "limit must be at least 1, not 0"),
-        (["device=p100"], "device=p100 is a GPU to compile for"),
+        (["device=p100", "device.clock_mhz=0"], "device.clock_mhz must be a whole number of at least 1"),
         (["device_name=P100"], "unknown device_name 'P100' (allowed: Other [CPU], Test CPU)"),
         (["action=best", "template=cpu/magic"], "unknown template 'cpu/magic'"),
         (["action=best", "outcome=failed"], "leave out outcome=failed"),

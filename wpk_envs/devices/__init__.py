@@ -12,11 +12,14 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "cpu": ("threads", "workers", "deadline", "memory_gib"),
     "cuda": ("gpus", "protocol", "tf32", "workers", "deadline"),
 }
-"""The settings of each device."""
+"""The settings of each device that measures; `settings_of` has those of the others too."""
 
 DEVICES = tuple(SETTINGS)
 
-__all__ = ["DEVICES", "SETTINGS", "check_name", "open_device"]
+CONFIDENCES = ("any", "high")
+"""What may be asked of predictions: any, or only those that the model is made for."""
+
+__all__ = ["CONFIDENCES", "DEVICES", "SETTINGS", "check_measures", "check_name", "open_device", "settings_of"]
 
 
 def open_device(name: str = "auto", **settings: Any) -> Device:
@@ -24,18 +27,24 @@ def open_device(name: str = "auto", **settings: Any) -> Device:
 
     Args:
         name: ``"cpu"``, ``"cuda"`` for the NVIDIA GPUs here, or ``"auto"``: a GPU where one can be used,
-            else the CPU; with a setting that only the CPU has, such as ``threads``, the CPU.
-        settings: Those of the device, see `SETTINGS` and `wpk_envs.devices.cpu.CpuDevice` or
-            `wpk_envs.devices.cuda.live.CudaDevice`; one that is none has the device's own default.
+            else the CPU; with a setting that only the CPU has, such as ``threads``, the CPU. Or the name of a GPU
+            that has a description, such as ``"p100"``: what it takes there is predicted.
+        settings: Those of the device, see `settings_of` and `wpk_envs.devices.cpu.CpuDevice`,
+            `wpk_envs.devices.cuda.live.CudaDevice` or `wpk_envs.devices.predicted.device.PredictedDevice`; one that is
+            none has the device's own default.
 
     Raises:
         UserError: For an unknown device or setting, and for values that this host cannot have.
     """
     check_name(name)
     for key in settings:
-        if key not in SETTINGS[name]:
-            raise unknown(f"setting of device {name}", key, SETTINGS[name])
+        if key not in settings_of(name):
+            raise unknown(f"setting of device {name}", key, settings_of(name))
     given = {key: value for key, value in settings.items() if value is not None}
+    if name not in DEVICES:
+        from wpk_envs.devices.predicted.device import PredictedDevice
+
+        return PredictedDevice(name, **given)
     if name == "cuda" or (name == "auto" and given.keys() <= {*SETTINGS["cuda"]} and _has_gpu()):
         from wpk_envs.devices.cuda.live import CudaDevice
 
@@ -45,18 +54,30 @@ def open_device(name: str = "auto", **settings: Any) -> Device:
     return CpuDevice(**given)
 
 
+def settings_of(name: str) -> tuple[str, ...]:
+    """The settings that a device of that name can be opened with."""
+    if name in DEVICES:
+        return SETTINGS[name]
+    from wpk_envs.devices.cuda import descriptions
+
+    return ("confidence", "workers", "deadline", "model", "arch", *descriptions.LIMITS)
+
+
 def check_name(name: str) -> None:
-    """Raise `UserError` unless candidates can be measured on a device of that name."""
+    """Raise `UserError` unless there is a device of that name."""
     if name in DEVICES:
         return
     from wpk_envs.devices.cuda import descriptions
 
     if name not in descriptions.names():
         raise unknown("device", name, [*DEVICES, *descriptions.names()])
-    raise UserError(
-        f"device={name} is a GPU to compile for (python -m experiments.record stage=build device={name}), and "
-        "predicted devices are not available yet: use device=cuda for the GPU at hand, or device=cpu"
-    )
+
+
+def check_measures(name: str) -> None:
+    """Raise `UserError` unless candidates are measured on a device of that name, not predicted."""
+    check_name(name)
+    if name not in DEVICES:
+        raise UserError(f"device={name} only predicts, and this needs measurements: use device=cuda or device=cpu")
 
 
 def _has_gpu() -> bool:

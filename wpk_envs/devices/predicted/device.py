@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from wpk_envs.core import Candidate, Device, DeviceInfo, Measurement, Operator
+from wpk_envs.devices import CONFIDENCES
 from wpk_envs.devices.cuda import descriptions
 from wpk_envs.devices.cuda.jobs import ceilings_of
 from wpk_envs.devices.host import available_cores
+from wpk_envs.devices.predicted.confidence import HIGH
 from wpk_envs.devices.predicted.model import MODEL_VERSION
 from wpk_envs.devices.predicted.predictions import Predictions
 from wpk_envs.devices.rounds import check_importable
@@ -24,10 +26,6 @@ PREDICTOR = "wpk_envs.devices.predicted.predictor:predict"
 DEADLINE_SECONDS = 60.0
 
 BASELINE_NAME = "default schedule (predicted)"
-CONFIDENT = "high"
-"""The confidence of predictions that are to be trusted; every other one begins with ``low: ``."""
-
-CONFIDENCES = ("any", CONFIDENT)
 
 
 class PredictedDevice(Device):
@@ -157,9 +155,9 @@ class PredictedDevice(Device):
         """A prediction with its baseline beside it; an error if it is not confident enough."""
         if prediction.predicted_latency_us is None:
             return prediction
-        if self.confidence == CONFIDENT and prediction.confidence != CONFIDENT:
+        if self.confidence == HIGH and prediction.confidence != HIGH:
             message = f"its prediction is of {prediction.confidence.replace(':', ' confidence:')}"
-            message += f", and device.confidence={CONFIDENT} asks for confident ones"
+            message += f", and device.confidence={HIGH} asks for confident ones"
             return replace(prediction, predicted_latency_us=None, error="invalid", message=message)
         baseline = self.baseline(candidate.operator)
         if baseline.predicted_latency_us is None:
