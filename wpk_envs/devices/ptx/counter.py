@@ -62,7 +62,7 @@ class _Counter:
     def __init__(self, skeleton: Skeleton, launch: Launch, cycles: Cycles, is_array: Sequence[bool]) -> None:
         self.skeleton, self.launch = skeleton, launch
         self.warps = launch.lanes // WARP
-        self.windows = np.where(is_array, np.cumsum(is_array), 0)
+        self.windows = np.cumsum(is_array, dtype=np.int64) * np.array(is_array, np.int64)
         self.tally = self._tally(cycles)
 
     def count(self, block: int) -> BlockCounts:
@@ -101,16 +101,17 @@ class _Counter:
         padded = -(-self.warps // WIDTH) * WIDTH
         times = np.zeros(skeleton.rows * 2 * padded, np.int64)
         addresses = times.ctypes.data + skeleton.times * 2 * padded * times.itemsize
+        costs = cycles.table()
         return Tally(
             lines=skeleton.lines,
             mix=_mix(skeleton),
-            flows=np.hstack([cycles.table()[skeleton.kinds], addresses]),
+            flows=np.hstack([costs[skeleton.kinds], addresses]),
             times=times,
             active=np.zeros(padded, np.int32),
             sums=np.zeros(SUMS, np.int64),
             segments=np.empty((SEGMENTS, SUMS), np.int64),
             repeats=np.empty(SEGMENTS, np.int64),
-            marks=np.zeros(len(Mark), np.int64),
+            marks=np.array([0, 0, 0, 0, costs[:, 0].max()]),
             stamps=np.zeros(stamps, np.int64),
             places=places,
             sectors=np.zeros_like(places),

@@ -12,6 +12,7 @@ from wpk_envs.devices.ptx.tally import (
     CLASSES,
     END,
     FIRST_MEMORY,
+    ORIGIN,
     SECTOR,
     SEGMENTS,
     SOURCES,
@@ -88,13 +89,15 @@ def close(tally: Any) -> bool:
 
 @compiled
 def _measure(tally: Any) -> None:
-    """Add the paths of the slowest warp to a segment's sums, and let all times start again."""
-    warps, times = tally.active.shape[0], tally.times
+    """Add the paths of the slowest warp to a segment's sums, and let the next one start when all results are there."""
+    warps, times, sums = tally.active.shape[0], tally.times, tally.sums
+    start, last = times[ORIGIN * 2 * warps], END * 2 * warps
     for warp in range(warps):
-        tally.sums[Sum.PATH] = max(tally.sums[Sum.PATH], times[END * 2 * warps + warp])
-        tally.sums[Sum.ISSUE] = max(tally.sums[Sum.ISSUE], times[(END * 2 + 1) * warps + warp])
-    for place in range(len(times)):
-        times[place] = 0
+        sums[Sum.PATH] = max(sums[Sum.PATH], times[last + warp] - start)
+        sums[Sum.ISSUE] = max(sums[Sum.ISSUE], times[last + warps + warp] - start)
+    start += max(sums[Sum.PATH], sums[Sum.ISSUE]) + tally.marks[Mark.LONGEST]
+    for half in range(2 * warps):
+        times[ORIGIN * 2 * warps + half] = times[last + half] = start
 
 
 @compiled

@@ -16,7 +16,7 @@ from wpk_envs.devices.ptx.flow import Flow, deciding, flows, refusal
 from wpk_envs.devices.ptx.isa import Class
 from wpk_envs.devices.ptx.layout import Column, Kind
 from wpk_envs.devices.ptx.rows import Code
-from wpk_envs.devices.ptx.tally import FIRST_TIME, NO_SOURCE, NO_TARGET, SOURCES, TARGETS
+from wpk_envs.devices.ptx.tally import FIRST_TIME, ORIGIN, SOURCES, TARGETS, UNREAD
 
 _SHARED = (Class.LOAD_SHARED, Class.STORE_SHARED)
 _GENERIC = (Class.LOAD_GENERIC, Class.STORE_GENERIC)
@@ -109,8 +109,8 @@ def _times(found: Sequence[Flow]) -> tuple[np.ndarray, int]:
     written = {row for flow in found for row in flow.writes}
     read = {row for flow in found for row in flow.reads}
     rows = {row: FIRST_TIME + number for number, row in enumerate(sorted(written & read))}
-    times = np.full((len(found), TARGETS + SOURCES), NO_SOURCE, np.int64)
-    times[:, :TARGETS] = NO_TARGET
+    times = np.full((len(found), TARGETS + SOURCES), ORIGIN, np.int64)
+    times[:, :TARGETS] = UNREAD
     for instruction, flow in zip(times, found):
         targets = [rows[row] for row in flow.writes if row in rows]
         sources = [rows[row] for row in flow.reads if row in rows]

@@ -62,26 +62,27 @@ class _Mark(NamedTuple):
     """Numbers that change as the machine runs.
 
     SERIAL is the number of the request at hand, FIRST that of the block's first one; KEPT is the number of different
-    segments, WARPS of warps that run.
+    segments, WARPS of warps that run, LONGEST the longest latency.
     """
 
     SERIAL: int = 0
     FIRST: int = 1
     KEPT: int = 2
     WARPS: int = 3
+    LONGEST: int = 4
 
 
 Mark = _Mark()
 
-TARGETS, SOURCES = 4, 6
-"""Most registers that one instruction sets, and reads."""
+TARGETS, SOURCES = 4, 7
+"""Registers that one instruction may set, and more than it may read, so that ORIGIN is always among them."""
 
-NO_SOURCE, NO_TARGET, END, FIRST_TIME = 0, 1, 2, 3
-"""Rows of the table of times: always 0, never read, when all has ended, and that of the first register.
+ORIGIN, UNREAD, END, FIRST_TIME = 0, 1, 2, 3
+"""Rows of the table of times: the segment's start, what is never read, the segment's end, and the first register.
 
 Every row has two halves of one number per warp: the cycle from which a register may be read if instructions wait for
 nothing but their operands, and if they also issue in order. The halves of END are when the last result is
-there, and when the next instruction may issue.
+there, and when the next instruction may issue. Times before the segment's start count as that.
 """
 
 
