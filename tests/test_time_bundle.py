@@ -97,7 +97,7 @@ class Runner:
     """Stands in for `GpuRunner`: answers at once, as the test wants it. Nothing here is a measurement."""
 
     answer = staticmethod(lambda job: MEASURED)
-    info = GpuInfo("Made-up GPU", "sm_90", {"multiprocessors": 4, "clock_mhz": 1, "memory_gbps": 1}, {})
+    info = GpuInfo("Made-up GPU", "sm_90", {"multiprocessors": 4, "clock_mhz": 1, "memory_gbps": 1}, {"driver": "12.4"})
 
     def __init__(self, *settings):
         self.settings = settings
@@ -154,7 +154,7 @@ def test_another_protocol_gpu_or_switch_is_another_measurement(made_up):
     made_up()
     made_up("--protocol", "hot")
     made_up("--tf32")
-    other = GpuInfo("Another GPU", "sm_90", Runner.info.properties, {})
+    other = GpuInfo("Another GPU", "sm_90", Runner.info.properties, {"driver": "12.4"})
     made_up(info=other)
     assert len(tiles()) == 40
 
@@ -226,7 +226,7 @@ def test_an_operator_without_a_baseline_is_timed_alone(made_up, capsys):
 
 
 def test_a_gpu_without_vendor_kernels_is_said_once(made_up, capsys):
-    info = GpuInfo("Old GPU", "sm_90", Runner.info.properties, {}, no_vendor="torch has no kernels for it")
+    info = GpuInfo("Old GPU", "sm_90", Runner.info.properties, {"driver": "12.4"}, no_vendor="torch has no kernels for it")
     assert made_up(answer=lambda job: Measurement(samples_us=(2.0,)), info=info) == 0
     out = capsys.readouterr().out
     assert out.count("torch has no kernels for it; kernels are timed without a baseline") == 1
