@@ -28,6 +28,10 @@ MODEL_VERSION = 1
 """Rises whenever the same kernel would get another prediction; part of a predicted device's fingerprint."""
 
 SECTOR_BYTES = 32
+REGISTER_BYTES = 4
+SPILL_SECTORS = REGISTER_BYTES * WARP // SECTOR_BYTES
+"""Sectors of a warp's access to one spilled register."""
+
 GLOBAL_LOADS = (Class.LOAD_GLOBAL, Class.LOAD_READ_ONLY)
 LOCAL = (Class.LOAD_LOCAL, Class.STORE_LOCAL)
 SHARED = (Class.LOAD_SHARED, Class.STORE_SHARED)
@@ -87,6 +91,7 @@ def estimate(
     launch: Launch,
     resources: Resources,
     counts: BlockCounts,
+    instructions: int,
     buffer_bytes: Mapping[str, int],
     device: DeviceInfo,
     architecture: Architecture,
@@ -98,6 +103,7 @@ def estimate(
         launch: Its grid, block and buffers.
         resources: What ptxas says that the function needs.
         counts: What a block of it does.
+        instructions: Of the function's PTX, each once.
         buffer_bytes: Size of every buffer by name.
         device: The GPU.
         architecture: Constants of its compute capability.
@@ -111,7 +117,8 @@ def estimate(
     if resident.blocks == 0:
         raise ValueError(f"a block of {launch.function} does not fit on a multiprocessor ({resident.limit})")
     multiprocessors = device.limits["multiprocessors"]
-    pipes = _Pipes(counts, device, architecture, fitted, min(blocks, multiprocessors))
+    spills = resources.spill_bytes / REGISTER_BYTES / max(1, instructions)
+    pipes = _Pipes(counts, spills, device, architecture, fitted, min(blocks, multiprocessors))
     alone = pipes.alone()
     busy, bound = pipes.busy()
 
@@ -136,7 +143,7 @@ def estimate(
         blocks=blocks,
         float_operations=float(WARP * blocks * (2 * total[Class.FMA] + total[Class.FLOAT])),
         moved_bytes=moved,
-        local=bool(counts.total(counts.requests)[list(LOCAL)].sum()),
+        local=bool(resources.spill_bytes or counts.total(counts.requests)[list(LOCAL)].sum()),
         shared=bool(total[list(SHARED)].sum()),
         reread=pipes.reread,
     )
@@ -152,9 +159,17 @@ class _Pipes:
     """Cycles that one block keeps every pipe of a multiprocessor busy, by segment."""
 
     def __init__(
-        self, counts: BlockCounts, device: DeviceInfo, architecture: Architecture, fitted: Fitted, active: int
+        self,
+        counts: BlockCounts,
+        spills: float,
+        device: DeviceInfo,
+        architecture: Architecture,
+        fitted: Fitted,
+        active: int,
     ) -> None:
         self.counts, self.fitted = counts, fitted
+        # ptxas spills after the PTX that is counted: its accesses are taken to run as often as the mean instruction.
+        self._spills = spills * counts.instructions.sum(1)
         asked = counts.total(counts.transactions)[list(GLOBAL_LOADS)].sum()
         different = max(1, int(counts.loaded.sum()))
         self.reread = float(asked / different) if asked else 1.0
@@ -167,7 +182,7 @@ class _Pipes:
         """Sectors that every segment moves beyond the first-level cache."""
         moved = self.counts.transactions
         loads = moved[:, list(GLOBAL_LOADS)].sum(1) * self._kept
-        return loads + moved[:, Class.STORE_GLOBAL] + moved[:, list(LOCAL)].sum(1)
+        return loads + moved[:, Class.STORE_GLOBAL] + moved[:, list(LOCAL)].sum(1) + SPILL_SECTORS * self._spills
 
     def _cycles(self, device: DeviceInfo, architecture: Architecture, active: int) -> dict[str, np.ndarray]:
         instructions = self.counts.instructions.astype(float)
@@ -182,7 +197,7 @@ class _Pipes:
         products = architecture.multiply_slots * (sum_of(Class.MULTIPLY) + 3 * sum_of(Class.LONG_MULTIPLY))
         integers = share * (simple + products) * WARP / architecture.integer_lanes
         arithmetic = floats * WARP / lanes
-        memory = sum_of(*GLOBAL, *SHARED, *LOCAL)
+        memory = sum_of(*GLOBAL, *SHARED, *LOCAL) + self._spills
         issued = floats + share * (simple + products) + memory + sum_of(Class.SPECIAL, Class.CONVERT)
         issued += sum_of(Class.BRANCH, Class.BARRIER)
         reads = min(WIDEST_L2_READ, architecture.l2_bytes_per_clock * device.limits["multiprocessors"] / active)
@@ -193,7 +208,7 @@ class _Pipes:
             "conversions": sum_of(Class.CONVERT) * WARP / architecture.convert_lanes,
             "issue": issued / architecture.issues,
             "shared memory": self.counts.transactions[:, list(SHARED)].sum(1).astype(float),
-            "load and store": sum_of(*GLOBAL, *LOCAL) * WARP / architecture.load_lanes,
+            "load and store": (sum_of(*GLOBAL, *LOCAL) + self._spills) * WARP / architecture.load_lanes,
             "l2": self._sectors() * SECTOR_BYTES / reads,
         }
 

@@ -88,9 +88,11 @@ def estimates_of(built: Build, device: DeviceInfo, fitted: Fitted | None = None)
     functions, sizes = ptx.parse(built.ptx).functions, _buffer_bytes(program)
     estimates = []
     for launch in program.launches:
-        counts = count(ptx.Program(functions[launch.function]), launch, sizes, architecture)
-        resources = program.resources[launch.function]
-        estimates.append(estimate(launch, resources, counts, sizes, device, architecture, fitted or Fitted()))
+        function, resources = functions[launch.function], program.resources[launch.function]
+        counts = count(ptx.Program(function), launch, sizes, architecture)
+        instructions = len(function.instructions)
+        given = (launch, resources, counts, instructions, sizes, device, architecture, fitted or Fitted())
+        estimates.append(estimate(*given))
     return estimates
 
 
