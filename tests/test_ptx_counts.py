@@ -136,22 +136,30 @@ def test_banks_of_shared_memory_serve_one_word_at_a_time(cell: str, stride: int,
         assert transactions(counts, kind) == (1, passes)
 
 
-def test_bank_conflicts_of_one_instruction_may_change_from_time_to_time() -> None:
-    source = """
-    extern "C" __global__ void walk(float* y) {
-      extern __shared__ float tile[];
-      float sum = 0;
+WALKS = {
+    # threads that take part, byte that a thread reads: passes of every step
+    ("32", "4 * i * t"): [1, 1, 2, 1],
+    ("32", "4 * (8 * t + i)"): [8, 8, 8, 8],
+    ("(4 << i)", "128 * t"): [4, 8, 16, 32],
+    ("(t < 16 ? 32 : i * 16)", "128 * t"): [16, 16, 32, 32],
+    ("32", "66 * t + i"): [1, 1, 2, 2],
+}
+
+
+@pytest.mark.parametrize(("threads", "byte"), WALKS)
+def test_bank_conflicts_of_one_instruction_may_change_from_step_to_step(threads: str, byte: str) -> None:
+    source = f"""
+    extern "C" __global__ void walk(int* y) {{
+      extern __shared__ __align__(16) char tile[];
+      int sum = 0, t = threadIdx.x;
       #pragma unroll 1
-      for (int stride = 1; stride <= 32; stride *= 2)
-        #pragma unroll 1
-        for (int start = 0; start < 3; ++start)
-          if (threadIdx.x < 8 * stride) sum += tile[threadIdx.x * stride + start];
-      y[threadIdx.x] = sum;
-    }
+      for (int i = 0; i < 4; ++i)
+        if (t < {threads}) sum += {"tile[" + byte + "]" if "66" in byte else "*(int*)(tile + " + byte + ")"};
+      y[t] = sum;
+    }}
     """
-    counts = counted(program(source), empty(32), dynamic_shared=4096 + 64)
-    passes = {1: 1, 2: 1, 4: 4, 8: 8, 16: 16, 32: 32}  # 8, 16, 32, 32, ... threads
-    assert transactions(counts, Class.LOAD_SHARED) == (18, 3 * sum(passes.values()))
+    counts = counted(program(source), empty(32), dynamic_shared=8192)
+    assert transactions(counts, Class.LOAD_SHARED) == (4, sum(WALKS[threads, byte]))
 
 
 @pytest.mark.parametrize(
