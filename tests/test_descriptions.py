@@ -14,6 +14,8 @@ from wpk_envs.devices.cuda.gpu import GpuInfo
 from wpk_envs.errors import UserError
 
 PEAK_TFLOPS = {
+    "gtx_1080_ti": 11.34,
+    "titan_rtx": 16.3,
     "p100": 9.5,
     "p100_sxm2": 10.6,
     "v100": 15.7,
@@ -138,7 +140,9 @@ class TestPresent:
             ("NVIDIA H200", "sm_90", 132, "h200"),
             ("NVIDIA H200", "sm_90", 16, None),  # a part of one
             ("NVIDIA H200 NVL", "sm_90", 132, None),
-            ("NVIDIA GeForce GTX 1080 Ti", "sm_61", 28, None),
+            ("NVIDIA GeForce GTX 1080 Ti", "sm_61", 28, "gtx_1080_ti"),
+            ("NVIDIA TITAN RTX", "sm_75", 72, "titan_rtx"),
+            ("NVIDIA GeForce RTX 3090", "sm_86", 82, None),
         ],
     )
     def test_match(self, model, arch, multiprocessors, name):

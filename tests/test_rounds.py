@@ -56,6 +56,7 @@ def second() -> Iterator[WorkerPool]:
 
 
 def test_workers_of_one_pool_may_be_told_different_things(first: WorkerPool):
+    first.wait_for_all()
     replies = first.run([(number, "") for number in range(40)], SECONDS)
     assert [name for name, _ in replies] == list(range(40))
     assert {word for _, word in replies} == {"a", "b"}
