@@ -1,9 +1,13 @@
 """An interpreter of the PTX that NVRTC produces: CUDA kernels run and are checked without a GPU.
 
 Example:
-    >>> from wpk_envs.devices.ptx import Program, parse
+    >>> from wpk_envs.devices.ptx import Class, Cycles, Program, parse
     >>> kernel = Program(parse(text).functions["main_kernel"])  # doctest: +SKIP
     >>> kernel.run(grid=(4, 4), block=(16, 16), arguments=[a, b, c])  # doctest: +SKIP
+    >>> cycles = Cycles(latency={Class.FMA: 6}, issue={})
+    >>> (counts,) = kernel.count((4, 4), (16, 16), [a, b, c], cycles, blocks=[5])  # doctest: +SKIP
+
+`Program.count` gives what a block does, as the input of a model of a GPU's time (see `BlockCounts`).
 
 Importing this imports neither numba nor llvmlite; the first `Program` does, and the first run compiles
 the interpreter's loop, which numba keeps on disk.
