@@ -27,10 +27,11 @@ from experiments.figures import TARGETS, Figure
 from experiments.files import check_writable, publish, write_json
 from experiments.finals import geomean, ratios
 from experiments.launcher import launch
+from experiments.naming import Naming
 from experiments.settings import Settings, bench_settings_of
 from experiments.tune import Outcome, Workplace, tune
 from wpk_envs import devices, operators, schedules
-from wpk_envs.core import Operator
+from wpk_envs.core import Measurement, Operator
 from wpk_envs.envs import ScheduleEnv
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.records import Store
@@ -74,7 +75,7 @@ def bench(cfg: DictConfig, folder: Path) -> None:
         try:
             for number, name in enumerate(cfg.figures, start=1):
                 place.console.print(f"figure {number} of {len(cfg.figures)}: {name} ({TARGETS[name].what})")
-                done.append(measures[name](name))
+                done.append(replace(measures[name](name), predicted=device.predicts))
         except KeyboardInterrupt:
             interrupted = True
         result = {
@@ -82,6 +83,7 @@ def bench(cfg: DictConfig, folder: Path) -> None:
             "workers": device.workers,
             "algo": settings.algo,
             "seed": settings.seed,
+            "predicted": device.predicts,
             "figures": [figure.to_dict() for figure in done],
             "seconds": time.perf_counter() - started,
             "date": summary.now(),
@@ -122,9 +124,9 @@ class Bench:
         }
 
     def speedup(self, name: str, chosen: Mapping[str, Operator], joined: Callable[[list[float]], Any]) -> Figure:
-        """Tune operators; the samples are the ratios of every pair of their final measurements."""
+        """Tune operators; the samples are the ratios of every pair of their final measurements, or are predicted."""
         finals = {each: self.tuned(each, operator).final for each, operator in chosen.items()}
-        samples = {each: ratios(final.measurement) for each, final in finals.items() if final is not None}
+        samples = {each: _speedups(final.measurement) for each, final in finals.items() if final is not None}
         failed = [each for each in chosen if not samples.get(each)]
         if failed:
             return Figure(name, None, samples, f"no working schedule or no baseline for {', '.join(failed)}")
@@ -144,8 +146,9 @@ class Bench:
         write_json(folder / "summary.json", outcome.summary)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        speedup = outcome.summary["speedup"]
-        reached = "no speedup, for there is no baseline" if speedup is None else f"{speedup:.2f}x"
+        naming = Naming(place.device.predicts)
+        speedup = outcome.summary[naming.key("speedup")]
+        reached = "no speedup, for there is no baseline" if speedup is None else naming.text(f"{speedup:.2f}x")
         place.console.print(f"{name}: {outcome.failure or reached}")
         return outcome
 
@@ -179,6 +182,12 @@ class Bench:
             for _ in range(PROCESS_SAMPLES)
         ]
         return Figure(name, statistics.median(samples), {"processes": samples})
+
+
+def _speedups(measurement: Measurement) -> list[float]:
+    """Of every pair of samples; of a prediction the one that is predicted."""
+    predicted = measurement.predicted_speedup
+    return ratios(measurement) if predicted is None else [predicted]
 
 
 def _episode_us(env: ScheduleEnv, steps: int, rng: np.random.Generator) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
+from experiments.naming import Naming
+
 
 @dataclass(frozen=True)
 class Target:
@@ -42,27 +44,45 @@ TARGETS: dict[str, Target] = {
     "import": Target("import wpk_envs", "s", 1, False),
 }
 
+PREDICTED_TARGETS: dict[str, Target] = {
+    **TARGETS,
+    "conv3x3_speedup": Target("conv3x3: best predicted over the default schedule (predicted)", "x", 1, True),
+    "named_speedup": Target("least predicted speedup of all named operators", "x", 1, True),
+    "resnet18_speedup": Target("geometric mean, predicted, over the convolutions of ResNet-18", "x", 1, True),
+    "direct_conv_rate": Target("direct convolution, built and predicted", "trials/min", 60, True),
+    "gemm_rate": Target("matrix product, built and predicted", "trials/min", 60, True),
+    "winograd_conv_rate": Target("Winograd convolution, built and predicted", "trials/min", 60, True),
+}
+"""The same on a device that predicts."""
+
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as measured.
+    """A figure as measured, or as predicted.
 
     Attributes:
         name: One of `TARGETS`.
-        value: The figure; none if nothing could be measured.
-        samples: What it was computed from, by what was measured.
+        value: The figure; none if there is none.
+        samples: What it was computed from, by what it is of.
         note: What went wrong, or else matters.
+        predicted: Whether it is of a device that predicts.
     """
 
     name: str
     value: float | None
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
     note: str = ""
+    predicted: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name; that of a speedup that is predicted says so."""
+        return Naming(self.predicted and self.name.endswith("speedup")).key(self.name)
 
     @property
     def target(self) -> Target:
         """What it should reach."""
-        return TARGETS[self.name]
+        return (PREDICTED_TARGETS if self.predicted else TARGETS)[self.name]
 
     @property
     def met(self) -> bool:
@@ -73,7 +93,7 @@ class Figure:
         """The entry in ``summary.json``."""
         target = self.target
         return {
-            "figure": self.name,
+            "figure": self.title,
             "what": target.what,
             "value": self.value,
             "unit": target.unit,
@@ -94,5 +114,5 @@ def table(figures: Sequence[Figure], title: str) -> Table:
         target = figure.target
         value = "none" if figure.value is None else f"{figure.value:.3g} {target.unit}"
         bar = f"{'at least' if target.at_least else 'at most'} {target.value:g} {target.unit}"
-        table.add_row(figure.name, target.what, value, bar, "yes" if figure.met else "no")
+        table.add_row(figure.title, target.what, value, bar, "yes" if figure.met else "no")
     return table

@@ -1,4 +1,7 @@
-"""The end of a run: the best schedules measured again, in new processes and with more repeats."""
+"""The end of a run: the best schedules measured again, in new processes and with more repeats.
+
+What is predicted needs no second time: there the best trial's prediction is final.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,10 @@ def remeasure(problem: TuningProblem) -> Final | None:
     """Measure the best few trials in new processes, then the winner alone with more repeats.
 
     Returns:
-        The winner; none if no trial succeeded, or none did so again.
+        The winner, on a device that predicts as it was predicted; none if no trial succeeded, or none did so again.
     """
+    if problem.device.predicts:
+        return unrepeated(problem)
     finalists = _best(problem)
     if not finalists:
         return None
@@ -47,7 +52,7 @@ def remeasure(problem: TuningProblem) -> Final | None:
 
 
 def unrepeated(problem: TuningProblem) -> Final | None:
-    """The best trial with the measurement it got during the search, for a run that was interrupted."""
+    """The best trial with the measurement it got during the search, for a run that was interrupted or predicts."""
     if problem.best is None:
         return None
     trial = problem.best

@@ -9,6 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from experiments.naming import MEASURED, Naming
 from wpk_envs.core import Measurement
 from wpk_envs.errors import UserError
 from wpk_envs.files import JsonLines, read_lines
@@ -24,6 +25,7 @@ class Journal:
     Args:
         path: The file; made if it is missing.
         space: What the trials belong to: its operator, device, encoding and template versions.
+        naming: What the trials' figures are called.
 
     Attributes:
         earlier: The trials that the file held, in order.
@@ -32,9 +34,10 @@ class Journal:
         UserError: If the file's trials belong to something else.
     """
 
-    def __init__(self, path: Path, space: ScheduleSpace) -> None:
+    def __init__(self, path: Path, space: ScheduleSpace, naming: Naming = MEASURED) -> None:
         self._path = path
-        header = _header(space)
+        self._naming = naming
+        header = {**_header(space), **({"predicted": True} if naming.predicted else {})}
         lines = read_lines(path)
         if lines:
             self._check(lines[0], header)
@@ -56,7 +59,7 @@ class Journal:
         """Append a trial; one that came from this file is there already."""
         if trial.vector not in self._written:
             self._written.add(trial.vector)
-            self._file.append(to_dict(trial))
+            self._file.append(to_dict(trial, self._naming))
 
     def close(self) -> None:
         """Close the file."""
@@ -66,11 +69,10 @@ class Journal:
 _EMPTY: tuple[Any, ...] = (None, "", (), {})
 
 
-def to_dict(trial: Trial) -> dict[str, Any]:
-    """A trial as plain data: its own fields, the medians, and the measurement without what is empty in it."""
+def to_dict(trial: Trial, naming: Naming = MEASURED) -> dict[str, Any]:
+    """A trial as plain data: its own fields, its figures, and the measurement without what is empty in it."""
     measured = {key: value for key, value in dataclasses.asdict(trial.measurement).items() if value not in _EMPTY}
-    medians = {"latency_us": trial.measurement.latency_us, "speedup": trial.measurement.speedup}
-    return {**vars(trial), **medians, "measurement": measured}
+    return {**vars(trial), **naming.figures(trial.measurement), "measurement": measured}
 
 
 def _to_trial(line: dict[str, Any]) -> Trial:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.journal import to_dict
+from experiments.naming import MEASURED, Naming
 from wpk_envs.tuning import Trial
 
 CLOSE_SECONDS = 60.0
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tracked:
-    """What W&B is told of a run at its start."""
+    """What W&B is told of a run at its start, and what its figures are called there."""
 
     mode: str
     project: str
@@ -39,6 +40,7 @@ class Tracked:
     name: str
     tags: tuple[str, ...]
     config: Mapping[str, Any]
+    naming: Naming = MEASURED
 
 
 class WandbLogger:
@@ -66,11 +68,13 @@ class WandbLogger:
 
     def trial(self, trial: Trial) -> None:
         """Send a trial."""
-        self._best = max(self._best, trial.measurement.speedup or 0.0)
-        row: dict[str, float | None] = {"trial": trial.number, "seconds": trial.seconds, "best_speedup": self._best}
-        row.update({"best_speedup_by_seconds": self._best, "reused": int(trial.reused)})
-        numbers = {"speedup": trial.measurement.speedup, "latency_us": trial.measurement.latency_us}
-        row.update((name, number) for name, number in numbers.items() if number is not None)
+        naming = self._tracked.naming
+        best = f"best_{naming.key('speedup')}"
+        self._best = max(self._best, trial.measurement.gain or 0.0)
+        row: dict[str, float | None] = {"trial": trial.number, "seconds": trial.seconds, best: self._best}
+        row.update({f"{best}_by_seconds": self._best, "reused": int(trial.reused)})
+        figures = naming.figures(trial.measurement)
+        row.update((name, number) for name, number in figures.items() if number is not None)
         self._queue.put(lambda run: run.log(row))
 
     def finish(self, summary: Mapping[str, Any], trials: Sequence[Trial], files: Sequence[Path]) -> None:
@@ -81,7 +85,7 @@ class WandbLogger:
             trials: All trials, for the table.
             files: The winner's schedule and config, kept as an artifact.
         """
-        self._queue.put(lambda run: _send_results(run, summary, trials, files))
+        self._queue.put(lambda run: _send_results(run, summary, trials, files, self._tracked.naming))
         self.close()
 
     def close(self) -> None:
@@ -129,26 +133,30 @@ def _open(tracked: Tracked, folder: Path) -> Any:
         reinit="create_new",
         settings=settings,
     )
-    run.define_metric("best_speedup", step_metric="trial")
-    run.define_metric("speedup", step_metric="trial")
-    run.define_metric("best_speedup_by_seconds", step_metric="seconds")
+    speedup = tracked.naming.key("speedup")
+    run.define_metric(f"best_{speedup}", step_metric="trial")
+    run.define_metric(speedup, step_metric="trial")
+    run.define_metric(f"best_{speedup}_by_seconds", step_metric="seconds")
     return run
 
 
-def _send_results(run: Any, summary: Mapping[str, Any], trials: Sequence[Trial], files: Sequence[Path]) -> None:
+def _send_results(
+    run: Any, summary: Mapping[str, Any], trials: Sequence[Trial], files: Sequence[Path], naming: Naming
+) -> None:
     import wandb
 
-    columns = ["number", "seconds", "speedup", "latency_us", "error", "reused", "config"]
+    columns = ["number", "seconds", naming.key("speedup"), naming.key("latency_us"), "error", "reused", "config"]
     table = wandb.Table(columns=columns)
     for trial in trials:
-        row = to_dict(trial)
+        row = to_dict(trial, naming)
         error = trial.measurement.error or ""
         config = ", ".join(f"{name}={value}" for name, value in trial.config.items())
         table.add_data(*(row[name] for name in columns[:4]), error, trial.reused, config)
-    run.log({"trials": table})
+    run.log({naming.key("trials"): table})
     run.summary.update({key: value for key, value in summary.items() if not isinstance(value, (dict, list))})
     if files:
-        artifact = wandb.Artifact(f"schedule-{run.id}", type="schedule", metadata={"op": summary["op"]})
+        metadata = {key: summary[key] for key in ("op", "predicted")}
+        artifact = wandb.Artifact(f"schedule-{run.id}", type="schedule", metadata=metadata)
         for file in files:
             artifact.add_file(str(file))
         run.log_artifact(artifact)

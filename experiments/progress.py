@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from experiments.naming import Naming
 from wpk_envs.core import Measurement
 from wpk_envs.tuning import Trial
 
@@ -126,12 +127,13 @@ class Display:
 
 def _better(measurement: Measurement, best: Measurement | None) -> bool:
     """Whether a trial is the best so far, by its speedup, or by its latency where that is missing."""
-    if measurement.latency_us is None or best is None or best.latency_us is None:
-        return measurement.latency_us is not None
-    if measurement.speedup is None or best.speedup is None:
-        return measurement.latency_us < best.latency_us
-    return measurement.speedup > best.speedup
+    if measurement.cost_us is None or best is None or best.cost_us is None:
+        return measurement.cost_us is not None
+    if measurement.gain is None or best.gain is None:
+        return measurement.cost_us < best.cost_us
+    return measurement.gain > best.gain
 
 
 def _figure(measurement: Measurement) -> str:
-    return f"{measurement.latency_us:.1f} us" if measurement.speedup is None else f"{measurement.speedup:.2f}x"
+    naming = Naming(measurement.predicted_latency_us is not None)
+    return naming.text(f"{measurement.cost_us:.1f} us" if measurement.gain is None else f"{measurement.gain:.2f}x")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments import progress, summary
+from experiments import predicted_summary, progress, summary
 from experiments.files import check_writable, publish, write_json
 from experiments.launcher import launch
 from experiments.settings import settings_of
@@ -57,6 +57,7 @@ def _tune(place: Workplace, folder: Path) -> Outcome:
     outcome = tune(place, name, operator, folder)
     if not outcome.failure:
         place.console.print(summary.result_table(outcome.summary))
+        _tell_prediction(place, name, outcome)
     return outcome
 
 
@@ -69,12 +70,20 @@ def _tune_suite(place: Workplace, folder: Path) -> Outcome:
         subfolder = folder / str(member.number)
         outcome = tune(place, name, operator, subfolder)
         write_json(subfolder / "summary.json", outcome.summary)
+        _tell_prediction(place, name, outcome)
         entries.append({**outcome.summary, "count": member.count})
         failures += [outcome.failure] * bool(outcome.failure)
         interrupted = outcome.interrupted
         if interrupted:
             break
     return Outcome(summary.suite_figures(place.settings.op, entries), interrupted, "; ".join(failures))
+
+
+def _tell_prediction(place: Workplace, name: str, outcome: Outcome) -> None:
+    """Say in a sentence what is predicted, where that is all there is."""
+    if place.device.predicts and outcome.final is not None:
+        sentence = predicted_summary.sentence(outcome.summary)
+        place.console.print(f"{name}: {sentence}", highlight=False, markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ python -m experiments.store action=export export=all.parquet everything, for oth
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from rich.table import Table
 from experiments.config import ProgramConfig, device_of, operators_of
 from experiments.files import check_writable, publish
 from experiments.launcher import launch
+from experiments.naming import MEASURED, PREDICTED, Naming
 from experiments.summary import registers_text
 from wpk_envs import devices, operators
-from wpk_envs.core import Operator
+from wpk_envs.core import Measurement, Operator
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.records import Record, Store, default_path, export
 from wpk_envs.records.export import writer
@@ -71,8 +72,11 @@ def check(cfg: DictConfig) -> None:
         )
     if cfg.export is not None:
         writer(cfg.export)
-    if cfg.action == "best" and cfg.outcome not in (None, "measured"):
-        raise UserError(f"action=best looks at measured records only; leave out outcome={cfg.outcome}")
+    if cfg.action == "best" and cfg.outcome not in (None, "measured", "predicted"):
+        raise UserError(
+            f"action=best looks at measured records, with outcome=predicted at predictions; leave out "
+            f"outcome={cfg.outcome}"
+        )
     if cfg.op is not None:
         operators_of(cfg.op)
     if cfg.device is not None:
@@ -147,14 +151,12 @@ def _best(store: Store, cfg: DictConfig) -> dict[str, Any]:
     known = store.devices()
     places = list(known) if filters["devices"] is None else filters["devices"]
     wanted = store.operators() if filters["operators"] is None else filters["operators"]
-    count = cfg.limit or BEST_LIMIT
-    best = [
-        record
-        for operator in wanted
-        for place in places
-        for record in store.best(operator, place, count, _template_versions(known[place].kind, cfg.template))
-    ]
-    _show(best, f"the best {count} of each operator and device, by speedup")
+    count, naming = cfg.limit or BEST_LIMIT, Naming(cfg.outcome == "predicted")
+    best = []
+    for operator, place in itertools.product(wanted, places):
+        versions = _template_versions(known[place].kind, cfg.template)
+        best += store.best(operator, place, count, versions, naming.predicted)
+    _show(best, f"the best {count} of each operator and device, by {naming.text('speedup')}")
     return {"count": len(best), "records": [record.to_dict() for record in best]}
 
 
@@ -183,15 +185,19 @@ def _show(records: list[Record], title: str) -> None:
     table = Table(title=title, title_justify="left")
     for heading in ("record", "created (UTC)", "operator", "device", "outcome"):
         table.add_column(heading, overflow="fold")
-    for heading in ("latency", "speedup"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    namings = [MEASURED, PREDICTED]
+    if not any(record.measurement.predicted_latency_us is not None for record in records):
+        namings.remove(PREDICTED)
+    for naming in namings:
+        for heading in ("latency", "speedup"):
+            table.add_column(naming.text(heading), justify="right", no_wrap=not naming.predicted)
     on_gpus = any("registers" in record.measurement.details for record in records)
     if on_gpus:
         table.add_column("registers", justify="right")
     table.add_column("config", overflow="fold")
     names = _names()
     for record in records:
-        cells = _cells(record, names)
+        cells = _cells(record, names, namings)
         if on_gpus:
             cells.insert(-1, registers_text(record.measurement.details))
         table.add_row(*cells)
@@ -199,9 +205,8 @@ def _show(records: list[Record], title: str) -> None:
     (console if console.is_terminal else Console(width=PIPE_COLUMNS)).print(table)
 
 
-def _cells(record: Record, names: dict[Operator, str]) -> list[str]:
+def _cells(record: Record, names: dict[Operator, str], namings: Iterable[Naming]) -> list[str]:
     measurement, device = record.measurement, record.device
-    latency = measurement.latency_us if measurement.latency_us is not None else measurement.predicted_latency_us
     outcome = measurement.error or ("predicted" if measurement.predicted_latency_us is not None else "measured")
     threads = f", {device.threads} threads" if device.threads > 1 else ""
     config = " ".join(f"{knob}={value}" for knob, value in record.config.items() if knob != "template")
@@ -211,10 +216,15 @@ def _cells(record: Record, names: dict[Operator, str]) -> list[str]:
         names.get(record.operator, record.operator.label),
         f"{device.name}{threads} [{device.fingerprint[:6]}]".replace("[", r"\["),
         outcome,
-        "" if latency is None else f"{latency:,.1f} us",
-        "" if measurement.speedup is None else f"{measurement.speedup:.2f}x",
+        *(cell for naming in namings for cell in _figures(measurement, naming)),
         f"{record.template} v{record.template_version}: {config}",
     ]
+
+
+def _figures(measurement: Measurement, naming: Naming) -> tuple[str, str]:
+    """Latency and speedup, where they are of that kind."""
+    latency, speedup = (getattr(measurement, naming.key(name)) for name in ("latency_us", "speedup"))
+    return "" if latency is None else f"{latency:,.1f} us", "" if speedup is None else f"{speedup:.2f}x"
 
 
 def _names() -> dict[Operator, str]:

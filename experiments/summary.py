@@ -13,7 +13,9 @@ from typing import Any
 from rich.table import Table
 
 import wpk_envs
+from experiments import predicted_summary
 from experiments.finals import Final, geomean, median_interval, ratios
+from experiments.naming import Naming
 from wpk_envs.core import ERROR_KINDS, Device, Operator
 from wpk_envs.tuning import TuningProblem
 
@@ -33,7 +35,15 @@ MEASURED_KEYS = (
     "plain_torch_speedup",
     "details",
 )
-"""What a run without any result has null for."""
+"""What a run without any result has null for, where it measures."""
+
+
+def no_figures(device: Device) -> dict[str, Any]:
+    """The figures of a run without any result, all null."""
+    return dict.fromkeys(predicted_summary.PREDICTED_KEYS if device.predicts else MEASURED_KEYS)
+
+
+SUITE_COLUMNS = ("operator", "occurs", "latency us", "baseline us", "speedup", "95% interval", "template")
 
 
 def search_figures(problem: TuningProblem) -> dict[str, Any]:
@@ -50,11 +60,13 @@ def search_figures(problem: TuningProblem) -> dict[str, Any]:
 
 
 def result_figures(final: Final, operator: Operator, device: Device) -> dict[str, Any]:
-    """What the winner reached, with 95% bootstrap intervals of the medians.
+    """What the winner reached, with 95% bootstrap intervals of the medians; or what it is predicted to reach.
 
     ``gflops`` counts the operator's nominal operations and may exceed the machine's peak;
     ``percent_of_peak`` counts those that the algorithm executes.
     """
+    if device.predicts:
+        return predicted_summary.prediction_figures(final, operator, device)
     samples = final.measurement.samples_us
     latency = statistics.median(samples)
     low, high = median_interval(samples)
@@ -99,8 +111,9 @@ def _plain_torch(device: Device, operator: Operator) -> tuple[float | None, floa
 
 
 def device_figures(device: Device) -> dict[str, Any]:
-    """Where a result was measured."""
-    return {"device": device.info.kind, "device_name": device.info.name, "threads": device.info.threads}
+    """Where a result was measured; or where nothing was, and what was predicted."""
+    kind = "predicted" if device.predicts else device.info.kind
+    return {"device": kind, "device_name": device.info.name, "threads": device.info.threads}
 
 
 def versions(device: Device) -> dict[str, str]:
@@ -125,6 +138,8 @@ def source_commit() -> str | None:
 def device_text(device: Device) -> str:
     """The device's name and, on a CPU, how many threads a kernel uses."""
     info = device.info
+    if device.predicts:
+        return f"{info.name}, predicted"
     if info.kind == "cuda":
         return f"{info.name}, {info.versions['protocol']} caches"
     return f"{info.name}, {info.threads} thread{'s' if info.threads > 1 else ''} per kernel"
@@ -136,47 +151,59 @@ def now() -> str:
 
 
 def suite_figures(name: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A suite's summary: an entry per member, and the geometric mean of the speedups reached."""
+    """A suite's summary: an entry per member, and the geometric mean of the speedups reached or predicted."""
+    speedup = Naming(entries[-1]["predicted"]).key("speedup")
     shared = ("device", "device_name", "threads", "algo", "seed", "predicted", "date", "versions")
-    speedups = [entry["speedup"] for entry in entries if entry["speedup"] is not None]
+    speedups = [entry[speedup] for entry in entries if entry[speedup] is not None]
     return {
         "op": name,
         **{key: entries[-1][key] for key in shared},
         "stop_reason": entries[-1]["stop_reason"],
         "trials": sum(entry["trials"] for entry in entries),
         "seconds": sum(entry["seconds"] for entry in entries),
-        "geomean_speedup": geomean(speedups),
+        f"geomean_{speedup}": geomean(speedups),
         "operators": list(entries),
     }
 
 
 def result_table(summary: Mapping[str, Any]) -> Table:
     """One operator's result for people."""
-    table = Table(title=f"{summary['op']} on {summary['device_name']}, {summary['algo']}, seed {summary['seed']}")
+    table = Table(title=_title(summary))
     table.add_column("what")
     table.add_column("result")
     config = ", ".join(f"{name}={value}" for name, value in summary["best_config"].items())
     table.add_row("best config", config)
-    interval = f"{summary['latency_low_us']:.1f} to {summary['latency_high_us']:.1f}"
-    table.add_row("latency", f"{summary['latency_us']:.1f} us (95% interval {interval})")
-    if summary["speedup"] is None:
-        table.add_row("speedup", "missing: nothing of the vendor's could be timed here")
-    else:
-        interval = f"{summary['speedup_low']:.2f} to {summary['speedup_high']:.2f}"
-        speedup = f"{summary['speedup']:.2f}x (95% interval {interval})"
-        table.add_row(f"speedup over {summary['baseline_name']}", speedup)
-    if summary.get("plain_torch_speedup"):
-        table.add_row("speedup over plain torch", f"{summary['plain_torch_speedup']:.2f}x")
-    table.add_row("GFLOP/s (nominal)", f"{summary['gflops']:.1f}")
-    table.add_row("peak in use", f"{summary['percent_of_peak']:.0f}%")
-    for what, result in _gpu_rows(summary["details"]):
-        table.add_row(what, result)
+    for row in predicted_summary.rows(summary) if summary["predicted"] else _measured_rows(summary):
+        table.add_row(*row)
+    for row in _gpu_rows(summary["details"]):
+        table.add_row(*row)
     kinds = ", ".join(f"{count} {kind}" for kind, count in summary["errors"].items() if count)
     rate = f"{summary['trials_per_minute']:.0f} a minute"
     table.add_row("trials", f"{summary['trials']} ({summary['trials_reused']} from earlier records), {rate}")
     table.add_row("failed trials", kinds or "none")
     table.add_row("stopped by", str(summary["stop_reason"]))
     return table
+
+
+def _title(summary: Mapping[str, Any]) -> str:
+    device = f"{summary['device_name']} (predicted)" if summary["predicted"] else summary["device_name"]
+    return f"{summary['op']} on {device}, {summary['algo']}, seed {summary['seed']}"
+
+
+def _measured_rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The rows of one operator's table that hold what was measured."""
+    interval = f"{summary['latency_low_us']:.1f} to {summary['latency_high_us']:.1f}"
+    yield "latency", f"{summary['latency_us']:.1f} us (95% interval {interval})"
+    if summary["speedup"] is None:
+        yield "speedup", "missing: nothing of the vendor's could be timed here"
+    else:
+        interval = f"{summary['speedup_low']:.2f} to {summary['speedup_high']:.2f}"
+        speedup = f"{summary['speedup']:.2f}x (95% interval {interval})"
+        yield f"speedup over {summary['baseline_name']}", speedup
+    if summary.get("plain_torch_speedup"):
+        yield "speedup over plain torch", f"{summary['plain_torch_speedup']:.2f}x"
+    yield "GFLOP/s (nominal)", f"{summary['gflops']:.1f}"
+    yield "peak in use", f"{summary['percent_of_peak']:.0f}%"
 
 
 def registers_text(details: Mapping[str, Any]) -> str:
@@ -188,7 +215,7 @@ def registers_text(details: Mapping[str, Any]) -> str:
 
 
 def _gpu_rows(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a GPU's measurements tell besides."""
+    """What is known of a GPU's kernel besides."""
     if "registers" in details:
         yield "registers of a thread", registers_text(details)
     for protocol in ("cold", "hot"):
@@ -202,13 +229,17 @@ def _gpu_rows(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def suite_table(summary: Mapping[str, Any]) -> Table:
     """A suite's results for people."""
-    table = Table(title=f"{summary['op']} on {summary['device_name']}, {summary['algo']}, seed {summary['seed']}")
-    for column in ("operator", "occurs", "latency us", "baseline us", "speedup", "95% interval", "template"):
-        table.add_column(column, justify="left" if column in ("operator", "template") else "right")
+    table, naming = Table(title=_title(summary)), Naming(summary["predicted"])
+    for column in predicted_summary.SUITE_COLUMNS if naming.predicted else SUITE_COLUMNS:
+        table.add_column(column, justify="left" if column in ("operator", "confidence", "template") else "right")
     for entry in summary["operators"]:
-        table.add_row(entry["op"], str(entry["count"]), *_suite_cells(entry))
-    mean = summary["geomean_speedup"]
-    table.caption = f"geometric mean of the speedups: {mean:.2f}x" if mean else "no speedup"
+        if naming.predicted:
+            predicted_summary.suite_row(table, entry)
+        else:
+            table.add_row(entry["op"], str(entry["count"]), *_suite_cells(entry))
+    mean = summary[f"geomean_{naming.key('speedup')}"]
+    speedups = naming.text("speedup")
+    table.caption = f"geometric mean of the {speedups}s: {mean:.2f}x" if mean else f"no {speedups}"
     return table
 
 

@@ -13,11 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
-from experiments import plot, summary
+from experiments import plot, predicted_summary, summary
 from experiments.files import write_json
 from experiments.finals import Final, remeasure, unrepeated
 from experiments.journal import Journal
 from experiments.loggers import Tracked, WandbLogger
+from experiments.naming import Naming
 from experiments.progress import Display
 from experiments.settings import Settings
 from wpk_envs import schedules
@@ -94,7 +95,8 @@ class _Tuning:
         self.started = time.perf_counter()
         settings = place.settings
         self.space = schedules.build_space(operator, place.device.info, templates)
-        self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume)
+        self.naming = Naming(place.device.predicts)
+        self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume, self.naming)
         self.display = Display(place.console, f"{settings.algo} on {name}", settings.budget.trials)
         self.logger = WandbLogger(self._tracked(), folder, self._warn)
         self.problem = TuningProblem(
@@ -146,14 +148,15 @@ class _Tuning:
     def _final(self, interrupted: bool) -> tuple[Final | None, bool]:
         if not interrupted:
             with contextlib.suppress(KeyboardInterrupt):
-                self.place.console.print("measuring the best schedules again in new processes ...")
+                if not self.naming.predicted:
+                    self.place.console.print("measuring the best schedules again in new processes ...")
                 return remeasure(self.problem), False
         return unrepeated(self.problem), True
 
     def _summary(self, searched: dict[str, Any], final: Final | None) -> dict[str, Any]:
         device, settings = self.place.device, self.place.settings
         operator = self.problem.operator
-        figures = dict.fromkeys(summary.MEASURED_KEYS)
+        figures = summary.no_figures(device)
         if final is not None:
             figures = summary.result_figures(final, operator, device)
         return {
@@ -165,7 +168,7 @@ class _Tuning:
             **searched,
             **figures,
             "seconds": time.perf_counter() - self.started,
-            "predicted": False,
+            "predicted": device.predicts,
             "date": summary.now(),
             "versions": summary.versions(device),
         }
@@ -180,25 +183,29 @@ class _Tuning:
     def _write(self, result: dict[str, Any], final: Final | None) -> None:
         title = f"{result['algo']} on {self.problem.operator.label}, seed {result['seed']}"
         subtitle = f"{summary.device_text(self.place.device)}, {result['date'][:10]}"
-        plot.save(self.folder / "best_so_far.png", self.problem.trials, title, subtitle)
-        files = self._write_winner(final) if final is not None else []
+        path = self.folder / f"{self.naming.key('best_so_far')}.png"
+        plot.save(path, self.problem.trials, title, subtitle, self.naming)
+        files = self._write_winner(final, result) if final is not None else []
         self.logger.finish(result, self.problem.trials, files)
 
-    def _write_winner(self, final: Final) -> list[Path]:
+    def _write_winner(self, final: Final, result: dict[str, Any]) -> list[Path]:
         config, schedule = self.folder / "best_config.json", self.folder / "best_schedule.py"
-        write_json(config, {"operator": final.candidate.operator.to_dict(), "config": dict(final.candidate.config)})
-        write_whole(schedule, self._schedule_text(final).encode())
+        winner = {"operator": final.candidate.operator.to_dict(), "config": dict(final.candidate.config)}
+        write_json(config, {**winner, "predicted": True} if self.naming.predicted else winner)
+        write_whole(schedule, self._schedule_text(final, result).encode())
         return [config, schedule]
 
-    def _schedule_text(self, final: Final) -> str:
+    def _schedule_text(self, final: Final, result: dict[str, Any]) -> str:
         candidate = final.candidate
         kernel = candidate.template.kernel(candidate.operator, candidate.config, self.space.device)
-        return kernel.module.script()
+        remark = f"# {predicted_summary.sentence(result)}\n" if self.naming.predicted else ""
+        return remark + kernel.module.script()
 
     def _tracked(self) -> Tracked:
         settings, device = self.place.settings, self.place.device
         commit = summary.source_commit()
         tags = [self.name, device.info.name, settings.algo, *([f"commit {commit}"] if commit else [])]
+        tags += ["predicted"] if self.naming.predicted else []
         given = settings.logger
         return Tracked(
             mode=given["mode"],
@@ -208,13 +215,14 @@ class _Tuning:
             name=f"{settings.algo}-{self.name.replace('/', '-')}-seed{settings.seed}",
             tags=tuple(tags),
             config=settings.config,
+            naming=self.naming,
         )
 
     def _warn(self, sentence: str) -> None:
         print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
-def _journal(path: Path, space: ScheduleSpace, resume: bool) -> Journal:
+def _journal(path: Path, space: ScheduleSpace, resume: bool, naming: Naming) -> Journal:
     if path.exists() and not resume:
         raise UserError(f"'{path.parent}' holds a run already; go on with it (resume={path.parent}) or name another")
-    return Journal(path, space)
+    return Journal(path, space, naming)

@@ -48,6 +48,11 @@ def predict(candidate: Candidate, device: DeviceInfo) -> Measurement:
     )
 
 
+def refuse(candidate: Candidate, device: DeviceInfo) -> Measurement:
+    """Nothing can be compiled."""
+    return Measurement(error="compile", message="ptxas likes nothing")
+
+
 class Refused(GemmTemplate):
     name: ClassVar[str] = "synthetic/refused"
 

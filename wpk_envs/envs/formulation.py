@@ -25,6 +25,8 @@ from wpk_envs.tuning import TuningProblem
 FAILURE_REWARD = math.log(SPEEDUP_FLOOR)
 """What every failure earns; also the floor of every terminal reward."""
 
+FIGURES = ("speedup", "latency_us", "predicted_speedup", "predicted_latency_us")
+
 
 @dataclass
 class Outcome:
@@ -101,13 +103,15 @@ def describe(problem: TuningProblem, vector: Sequence[int], measurement: Measure
     Returns:
         ``error`` and ``message`` (empty if none), ``trials`` (of the whole problem), ``stop_reason``
         (empty while the problem goes on); ``config``, a mapping, if it is valid; ``speedup`` and ``latency_us`` if
-        it was measured.
+        it was measured; ``predicted_speedup``, ``predicted_latency_us`` and ``confidence`` if it was predicted.
     """
     info: dict[str, Any] = {"error": "", "message": ""}
     if measurement is not None:
         info = {"error": measurement.error or "", "message": measurement.message}
-        numbers = {"speedup": measurement.speedup, "latency_us": measurement.latency_us}
-        info.update((name, value) for name, value in numbers.items() if value is not None)
+        figures = {name: getattr(measurement, name) for name in FIGURES}
+        info.update((name, value) for name, value in figures.items() if value is not None)
+        if measurement.predicted_latency_us is not None:
+            info["confidence"] = measurement.confidence
     info["trials"] = len(problem.trials)
     info["stop_reason"] = problem.stop_reason or ""
     if problem.space.is_valid(vector):

@@ -9,7 +9,7 @@ Its parts, in this order, with the names that `fields` gives them:
 ``device.<feature>``   `wpk_envs.core.DeviceInfo.features`, constant within an environment
 ``static.<feature>``   `wpk_envs.core.Template.static_features` of the schedule so far: register tile, cache
                        footprint, arithmetic intensity; 0 before the template is chosen
-``last.log_speedup``   natural logarithm of the speedup measured last in this episode, 0 before the first
+``last.log_speedup``   natural logarithm of the speedup measured (or predicted) last in this episode, 0 before it
 ``last.failed``        1 if that measurement was an error, else 0
 =====================  ====================================================================================
 

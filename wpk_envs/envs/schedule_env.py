@@ -14,7 +14,7 @@ from wpk_envs.tuning import TuningProblem
 
 
 class ScheduleEnv(gym.Env[np.ndarray, Any]):
-    """A view of a tuning problem: actions set schedule knobs, the reward is measured speedup.
+    """A view of a tuning problem: actions set schedule knobs, the reward is measured (or predicted) speedup.
 
     The observation is documented in `wpk_envs.envs.observation`, actions, rewards and ends of an
     episode in the formulation's class, and the info of measured steps in
