@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 
-from wpk_envs.core import Candidate, DeviceInfo, Measurement
+from wpk_envs.core import Candidate, DeviceInfo, Measurement, stable_hash
 from wpk_envs.devices import ptx
 from wpk_envs.devices.cuda.build import Build, build
 from wpk_envs.devices.cuda.program import Launch, Program
@@ -58,7 +59,7 @@ def predict(candidate: Candidate, device: DeviceInfo) -> Measurement:
         return Measurement(error="compile", message=gist(error), build_seconds=time.perf_counter() - started)
     ended = time.perf_counter()
     try:
-        estimates = estimates_of(built, device)
+        estimates = _estimates(built, device)
     except (ptx.PtxError, ValueError) as error:
         return Measurement(
             error="crash",
@@ -75,6 +76,18 @@ def predict(candidate: Candidate, device: DeviceInfo) -> Measurement:
         measure_seconds=time.perf_counter() - ended,
         details={**built.program.details(), **_explained(estimates, device)},
     )
+
+
+_known: dict[str, list[Estimate]] = {}
+"""What the model said, by kernel and GPU: configs that differ in what does not show in the source share it."""
+
+
+def _estimates(built: Build, device: DeviceInfo) -> list[Estimate]:
+    """`estimates_of`, once for every different source and launches."""
+    key = stable_hash([built.source, [asdict(launch) for launch in built.program.launches], device.fingerprint])
+    if key not in _known:
+        _known[key] = estimates_of(built, device)
+    return _known[key]
 
 
 def estimates_of(built: Build, device: DeviceInfo, fitted: Fitted | None = None) -> list[Estimate]:
