@@ -215,7 +215,7 @@ class _Pipes:
     def alone(self) -> float:
         """Cycles of a block that has a multiprocessor to itself."""
         throughput = np.max(list(self._busy.values()), axis=0)
-        latency = np.maximum(self.counts.critical_path, self.counts.issue_path).astype(float)
+        latency = self.counts.critical_path.astype(float)  # the issue path is that of PTX, which ptxas reorders
         barriers = BARRIER_CYCLES * (self.counts.instructions[:, Class.BARRIER] > 0)
         longer, shorter = np.maximum(throughput, latency), np.minimum(throughput, latency)
         return float((self.counts.repeats * (longer + self.fitted.latency_overlap * shorter + barriers)).sum())
