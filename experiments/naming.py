@@ -28,7 +28,7 @@ class Naming:
     @property
     def baseline(self) -> str:
         """What speedups are over, in words."""
-        return "the default schedule (predicted)" if self.predicted else "the vendor's best"
+        return "default schedule (predicted)" if self.predicted else "vendor's best"
 
     def figures(self, measurement: Measurement) -> dict[str, float | None]:
         """Speedup and latency of one trial by their names; none where there is none."""

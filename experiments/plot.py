@@ -34,14 +34,18 @@ def save(path: Path, trials: Sequence[Trial], title: str, subtitle: str, naming:
     left, right = figure.subplots(1, 2, sharey=True)
     _draw(left, [trial.number for trial in trials], trials, "trials", naming)
     _draw(right, [trial.seconds for trial in trials], trials, "seconds", naming)
-    speedup, latency = naming.text(f"speedup over {naming.baseline} (x)"), naming.text("latency (us)")
-    left.set_ylabel(speedup if _has_speedups(trials) else latency, color=INK)
+    left.set_ylabel(_label(naming, _has_speedups(trials)), color=INK)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, labelcolor=INK, loc="outside lower center", ncols=len(labels))
     figure.suptitle(f"{title}\n{subtitle}", color=INK, fontsize=10)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=150, transparent=True)
     write_whole(path, image.getvalue())
+
+
+def _label(naming: Naming, speedups: bool) -> str:
+    over = naming.baseline.removesuffix(" (predicted)")  # the label's first word says so
+    return naming.text(f"speedup over the {over} (x)" if speedups else "latency (us)")
 
 
 def _has_speedups(trials: Sequence[Trial]) -> bool:
@@ -53,7 +57,7 @@ def _draw(axes: Any, places: Sequence[float], trials: Sequence[Trial], label: st
     if _has_speedups(trials):
         values = np.array([trial.measurement.gain or np.nan for trial in trials])
         best = np.fmax.accumulate(values)
-        axes.axhline(1, color=INK, linewidth=1, linestyle="--", label=naming.baseline.removeprefix("the "))
+        axes.axhline(1, color=INK, linewidth=1, linestyle="--", label=naming.baseline)
     else:
         values = np.array([trial.measurement.cost_us or np.nan for trial in trials])
         best = np.fmin.accumulate(values)

@@ -231,7 +231,8 @@ def suite_table(summary: Mapping[str, Any]) -> Table:
     """A suite's results for people."""
     table, naming = Table(title=_title(summary)), Naming(summary["predicted"])
     for column in predicted_summary.SUITE_COLUMNS if naming.predicted else SUITE_COLUMNS:
-        table.add_column(column, justify="left" if column in ("operator", "confidence", "template") else "right")
+        words = column in ("operator", "confidence", "template")
+        table.add_column(column, justify="left" if words else "right", no_wrap=column in ("operator", "template"))
     for entry in summary["operators"]:
         if naming.predicted:
             predicted_summary.suite_row(table, entry)

@@ -178,7 +178,7 @@ def test_a_network_has_predicted_columns_and_a_predicted_mean(capsys):
         (
             PREDICTED,
             {
-                "predicted speedup over the default schedule (predicted) (x)",
+                "predicted speedup over the default schedule (x)",
                 "default schedule (predicted)",
                 "predicted trial",
                 "predicted best so far",
