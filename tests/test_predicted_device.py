@@ -160,6 +160,7 @@ class TestConfidence:
         ("p100", {"workers": 0}, "device.workers must be a whole number from 1"),
         ("p100", {"deadline": 0}, "device.deadline must be greater than 0"),
         ("p100", {"clock_mhz": -1}, "device.clock_mhz must be a whole number of at least 1"),
+        ("h100", {"arch": "sm_89"}, "unknown architecture for predictions, device.arch 'sm_89'.*sm_60"),
         ("p100", {"sms": 1}, "unknown number of device p100 'sms'"),
     ],
 )

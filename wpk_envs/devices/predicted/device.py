@@ -14,6 +14,7 @@ from wpk_envs.devices.cuda import descriptions
 from wpk_envs.devices.cuda.jobs import ceilings_of
 from wpk_envs.devices.host import available_cores
 from wpk_envs.devices.predicted.confidence import HIGH
+from wpk_envs.devices.predicted.constants import ARCHITECTURES
 from wpk_envs.devices.predicted.model import MODEL_VERSION
 from wpk_envs.devices.predicted.predictions import Predictions
 from wpk_envs.devices.rounds import check_importable
@@ -74,7 +75,7 @@ class PredictedDevice(Device):
         self.workers = workers or most
         self.deadline = deadline
         self.confidence = confidence
-        self._target = _with_version(descriptions.describe(name, **numbers), "predictor", version)
+        self._target = _known(_with_version(descriptions.describe(name, **numbers), "predictor", version))
         self.info: DeviceInfo = _with_version(self._target, "confidence", confidence)
         settings = (self._target.fingerprint, self.workers, predictor)
         self._reopen: Callable[[], PredictedDevice] = lambda: PredictedDevice(
@@ -168,6 +169,13 @@ class PredictedDevice(Device):
             baseline_name=BASELINE_NAME,
             details={**prediction.details, "baseline_confidence": baseline.confidence},
         )
+
+
+def _known(target: DeviceInfo) -> DeviceInfo:
+    """The GPU, if the model has what it must know of its architecture."""
+    if target.target["arch"] not in ARCHITECTURES:
+        raise unknown("architecture for predictions, device.arch", target.target["arch"], ARCHITECTURES)
+    return target
 
 
 def _with_version(info: DeviceInfo, name: str, version: str) -> DeviceInfo:

@@ -21,6 +21,22 @@ from wpk_envs.devices.ptx.counts import BlockCounts
 from wpk_envs.errors import UserError, unknown
 
 FLOAT_BYTES = 4
+NOTHING = """
+.version 6.0
+.target sm_60
+.address_size 64
+.visible .entry nothing() { ret; }
+"""
+
+
+def prepare() -> None:
+    """Take the seconds that TVM, NVRTC and the interpreter need to load, before the first candidate."""
+    from wpk_envs import tvm_adapter  # noqa: F401
+    from wpk_envs.devices.cuda import toolchain
+
+    toolchain.version()
+    nothing = ptx.Program(ptx.parse(NOTHING).functions["nothing"])
+    nothing.count((1, 1, 1), (1, 1, 1), [], cycles_of(ARCHITECTURES["sm_60"]), blocks=[0])
 
 
 def architecture_of(device: DeviceInfo) -> Architecture:
