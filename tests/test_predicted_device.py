@@ -185,6 +185,20 @@ def test_another_operator_has_its_own_baseline(predicted_device):
     assert predicted_device.measure([default])[0].predicted_speedup == 1.0
 
 
+def test_with_the_model_itself():
+    with open_device("p100", workers=1) as device:
+        batch = [*candidates(3), device.default(OPERATOR)]
+        measurements = device.measure(batch)
+        assert measurements == device.measure(batch)
+    for measurement in measurements:
+        assert measurement.error is None, measurement.message
+        assert measurement.predicted_latency_us > measurement.details["roofline_us"] > 0
+        assert measurement.details["registers"] > 0
+        assert measurement.details["baseline_confidence"] == measurements[-1].confidence
+        assert measurement.confidence == "high" or measurement.confidence.startswith("low: ")
+    assert measurements[-1].predicted_speedup == 1.0
+
+
 class TestByName:
     def test_open_device_opens_it(self):
         with open_device("v100_pcie", workers=1, confidence="high", multiprocessors=66, deadline=None) as device:
