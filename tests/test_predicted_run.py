@@ -11,7 +11,7 @@ import gymnasium as gym
 import pytest
 
 import wpk_envs  # noqa: F401  (registers the ids)
-from experiments import figures, plot, summary
+from experiments import bench, figures, plot, summary
 from experiments import store as store_program
 from experiments.launcher import USER_ERROR, run_program
 from experiments.naming import MEASURED, PREDICTED
@@ -202,6 +202,18 @@ def test_figures_of_a_bench_say_so_too():
     assert figure["what"] == "conv3x3: best predicted over the default schedule (predicted)"
     assert figures.PREDICTED_TARGETS.keys() == figures.TARGETS.keys()
     assert figures.Figure("startup", 1.0, predicted=True).to_dict()["figure"] == "startup"
+
+
+def test_a_bench(place, capsys):
+    arguments = ["device=p100", "algo=random", "budget.trials=2", "figures=[conv3x3_speedup,gemm_rate]"]
+    assert run_program("bench", bench.bench, bench.check, [*arguments, "hydra.run.dir=run"]) == 0
+    found = summary_of(place / "run")
+    speedup, rate = found["figures"]
+    assert (found["predicted"], found["device"]) == (True, "predicted")
+    assert speedup["figure"] == "predicted_conv3x3_speedup"
+    assert speedup["samples"]["conv3x3"] == [speedup["value"]]
+    assert (rate["figure"], rate["what"]) == ("gemm_rate", "matrix product, built and predicted")
+    assert f"conv3x3: predicted {speedup['value']:.2f}x" in capsys.readouterr().out
 
 
 class TestStoreProgram:

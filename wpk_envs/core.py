@@ -339,7 +339,7 @@ class Measurement:
 
 
 class Device(ABC):
-    """Where candidates are compiled, checked and timed."""
+    """Where candidates are compiled, checked and timed; or compiled, and their time predicted."""
 
     info: DeviceInfo
     workers: int = 1
