@@ -10,30 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wpk_envs.vendors.cases import Build, MatrixProduct
 from wpk_envs.vendors.epilogue import Epilogue
 from wpk_envs.vendors.path import VendorPath
 
-Build = Callable[[], Callable[[], Tensor]]
-"""Lays out what can be laid out and returns the call to be timed."""
 
-
-@dataclass(frozen=True)
-class MatrixProduct:
-    """One product ``a [m, k] @ b [k, n]`` with its epilogue, and the library calls for it.
-
-    Attributes:
-        a: Rows.
-        b: Weights.
-        bias: One number per column, if any.
-        epilogue: What follows, its residual as [m, n].
-        gather: Brings the rows together at every call, where they do not lie together.
-    """
-
-    a: Tensor
-    b: Tensor
-    bias: Tensor | None
-    epilogue: Epilogue
-    gather: Callable[[], Tensor] | None = None
+class CublasProduct(MatrixProduct):
+    """One matrix product, and the calls of cuBLAS and cuBLASLt for it."""
 
     def rows(self, transposed: bool = False) -> Callable[[], Tensor]:
         """The rows at call time; ``transposed``: their columns lie together in memory."""
@@ -59,34 +42,8 @@ class MatrixProduct:
             raise NotImplementedError("cuBLASLt fuses a bias and a ReLU")
         return lambda: torch._addmm_activation(bias, rows(), b)
 
-    def onto_residual(self) -> Callable[[], Tensor]:
-        """The product accumulated onto a copy of the residual."""
-        rows, b, bias, activate = self.rows(), self.b, self.bias, self.epilogue.activate
-        residual = self.epilogue.residual
-        if residual is None:
-            raise NotImplementedError("there is no residual to accumulate onto")
-        if bias is None:
-            return lambda: activate(torch.addmm(residual, rows(), b))
-        return lambda: activate(torch.addmm(residual, rows(), b).add_(bias))
 
-    def matrix_vector(self, transposed: bool) -> Callable[[], Tensor]:
-        """The matrix-vector product, where there is one row or one column."""
-        m, n = self.a.shape[0], self.b.shape[1]
-        if m != 1 and n != 1:
-            raise NotImplementedError("neither a row nor a column vector")
-        rows, bias, finish = self.rows(), self.bias, self.epilogue.finish
-        if m == 1:
-            matrix = self.b.t().contiguous() if transposed else self.b.t()
-            product: Callable[[], Tensor] = lambda: torch.mv(matrix, rows()[0])  # noqa: E731
-        else:
-            column = self.b[:, 0].contiguous()
-            product = lambda: torch.mv(rows(), column)  # noqa: E731
-        if bias is None:
-            return lambda: finish(product().view(m, n))
-        return lambda: finish(product().view(m, n).add_(bias))
-
-
-def matrix_offers(product: MatrixProduct) -> Iterator[tuple[str, Build]]:
+def matrix_offers(product: CublasProduct) -> Iterator[tuple[str, Build]]:
     """Name every path for one matrix product, plain torch first."""
     for library in (None, "cublas", "cublaslt"):
         for name, a, b in (("nn", False, False), ("nt", False, True), ("tn", True, False), ("tt", True, True)):
@@ -103,7 +60,7 @@ def matrix_offers(product: MatrixProduct) -> Iterator[tuple[str, Build]]:
 class _Offer:
     """A product with its factors laid out one way, by the library that torch chooses or by a given one."""
 
-    product: MatrixProduct
+    product: CublasProduct
     library: str | None
     transposed_a: bool
     transposed_b: bool
@@ -130,7 +87,7 @@ def gemm_offers(operator: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[
             yield name, lambda name=name, build=build: VendorPath(name, build(), _array)  # type: ignore[misc]
         return
     residual = None if epilogue.residual is None else epilogue.residual[0]
-    product = MatrixProduct(
+    product = CublasProduct(
         tensors["a"][0], tensors["b"][0], tensors.get("bias"), Epilogue(operator.activation, residual)
     )
     for name, build in matrix_offers(product):

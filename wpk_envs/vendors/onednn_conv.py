@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from wpk_envs.vendors.cases import FORMATS, NATIVE, Build, ConvCase, is_pointwise, pixel_product, pixels_to_canonical
 from wpk_envs.vendors.epilogue import Epilogue
-from wpk_envs.vendors.onednn_gemm import MatrixProduct, matrix_offers
+from wpk_envs.vendors.onednn_gemm import OnednnProduct, matrix_offers
 from wpk_envs.vendors.path import VendorPath
 from wpk_envs.vendors.torchscript import frozen
-
-NATIVE: Any = torch._C._nn
-FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def conv_offers(operator: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Callable[[], VendorPath]]]:
@@ -27,8 +24,8 @@ def conv_offers(operator: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[
         operator: The `Conv2d`.
         tensors: Its inputs by name, in NCHW and OIHW.
     """
-    cases = {layout: ConvCase.of(operator, tensors, layout) for layout in FORMATS}
-    runs: list[tuple[str, Callable[[], Callable[[], Tensor]]]] = []
+    cases = {layout: OnednnConv.of(operator, tensors, layout) for layout in FORMATS}
+    runs: list[tuple[str, Build]] = []
     for layout, case in cases.items():
         runs += [
             (f"torch {layout}", case.plain),
@@ -46,41 +43,12 @@ def conv_offers(operator: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[
     ]
     for name, build in runs:
         yield name, lambda name=name, build=build: VendorPath(name, build(), _dense)  # type: ignore[misc]
-    if operator.kernel == (1, 1) and operator.groups == 1 and operator.padding == (0, 0):
+    if is_pointwise(operator):
         yield from _pixel_offers(operator, cases["channels_last"])
 
 
-@dataclass(frozen=True)
-class ConvCase:
-    """A convolution's tensors in one memory format, and the library calls on them."""
-
-    x: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    epilogue: Epilogue
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
-    groups: int
-
-    @classmethod
-    def of(cls, operator: Any, tensors: Mapping[str, Tensor], layout: str) -> ConvCase:
-        """Bring the inputs of a `Conv2d` into a memory format."""
-        held = {
-            name: tensor.contiguous(memory_format=FORMATS[layout]) if tensor.dim() == 4 else tensor
-            for name, tensor in tensors.items()
-        }
-        epilogue = Epilogue(operator.activation, held.get("residual"))
-        return cls(
-            x=held["x"],
-            weight=held["weight"],
-            bias=held.get("bias"),
-            epilogue=epilogue,
-            stride=list(operator.stride),
-            padding=list(operator.padding),
-            dilation=list(operator.dilation),
-            groups=operator.groups,
-        )
+class OnednnConv(ConvCase):
+    """A convolution's tensors in one memory format, and the calls of oneDNN and TorchScript on them."""
 
     @property
     def window(self) -> tuple[list[int], list[int], list[int], int]:
@@ -93,12 +61,6 @@ class ConvCase:
         padding, stride, dilation, groups = self.window
         opaque = self.weight.contiguous().to_mkldnn()
         return NATIVE.mkldnn_reorder_conv2d_weight(opaque, padding, stride, dilation, groups, list(self.x.shape))
-
-    def plain(self) -> Callable[[], Tensor]:
-        """What a user of torch writes."""
-        x, weight, bias, finish = self.x, self.weight, self.bias, self.epilogue.finish
-        padding, stride, dilation, groups = self.window
-        return lambda: finish(conv2d(x, weight, bias, stride, padding, dilation, groups))
 
     def unpacked(self) -> Callable[[], Tensor]:
         """OneDNN even where torch would choose another kernel."""
@@ -150,14 +112,6 @@ class ConvCase:
         finish = epilogue.finish if fused == "none" else _unchanged
         return lambda: finish(run(x, packed))
 
-    def im2col(self) -> Callable[[], Tensor]:
-        """Columns of the input, then MKL's matrix product."""
-        if self.dilation != [1, 1] or self.groups != 1:
-            raise NotImplementedError("im2col takes neither dilation nor groups")
-        x, weight, bias, finish = self.x, self.weight, self.bias, self.epilogue.finish
-        call, kernel, stride, padding = NATIVE.thnn_conv2d, list(weight.shape[2:]), self.stride, self.padding
-        return lambda: finish(call(x, weight, kernel, bias, stride, padding))
-
     def jit(self) -> Callable[[], Tensor]:
         """TorchScript, frozen and optimised for inference."""
         with torch.inference_mode(False), torch.no_grad():
@@ -187,28 +141,12 @@ class _ConvModule(torch.nn.Module):
 
 
 def _pixel_offers(operator: Any, case: ConvCase) -> Iterator[tuple[str, Callable[[], VendorPath]]]:
-    """1x1 windows as a matrix product: pixels are rows, channels columns."""
-    rows = operator.batch * operator.out_height * operator.out_width
-    step_h, step_w = operator.stride
-    pixels = case.x.permute(0, 2, 3, 1)
-    residual = case.epilogue.residual
-    product = MatrixProduct(
-        a=pixels[:, ::step_h, ::step_w].reshape(rows, operator.channels),
-        b=case.weight.reshape(operator.filters, operator.channels).t().contiguous(),
-        bias=case.bias,
-        epilogue=Epilogue(
-            operator.activation, None if residual is None else residual.permute(0, 2, 3, 1).reshape(rows, -1)
-        ),
-        gather=None
-        if operator.stride == (1, 1)
-        else lambda: pixels[:, ::step_h, ::step_w].reshape(rows, operator.channels),
-    )
+    """1x1 windows as a matrix product, channels last: pixels are rows, channels columns."""
 
     def to_canonical(out: Tensor) -> np.ndarray:
-        image = _dense(out).reshape(operator.batch, operator.out_height, operator.out_width, operator.filters)
-        return np.ascontiguousarray(image.transpose(0, 3, 1, 2))
+        return pixels_to_canonical(operator, _dense(out))
 
-    for name, build in matrix_offers(product):
+    for name, build in matrix_offers(pixel_product(operator, case, OnednnProduct)):
         name = f"{name} on pixels"
         yield name, lambda name=name, build=build: VendorPath(name, build(), to_canonical)  # type: ignore[misc]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,69 +10,36 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from wpk_envs.vendors.cases import Build, MatrixProduct
 from wpk_envs.vendors.epilogue import Epilogue
 from wpk_envs.vendors.path import VendorPath
 from wpk_envs.vendors.torchscript import frozen
 
-Build = Callable[[], Callable[[], Tensor]]
-"""Packs what can be packed and returns the call to be timed."""
 
-
-@dataclass(frozen=True)
-class MatrixProduct:
-    """One product ``a [m, k] @ b [k, n]`` with its epilogue, and the library calls for it.
-
-    Attributes:
-        a: Rows.
-        b: Weights.
-        bias: One number per column, if any.
-        epilogue: What follows, its residual as [m, n].
-        gather: Brings the rows together at every call, where they do not lie together.
-    """
-
-    a: Tensor
-    b: Tensor
-    bias: Tensor | None
-    epilogue: Epilogue
-    gather: Callable[[], Tensor] | None = None
-
-    @property
-    def rows(self) -> Callable[[], Tensor]:
-        """The rows at call time."""
-        a = self.a
-        return self.gather or (lambda: a)
+class OnednnProduct(MatrixProduct):
+    """One matrix product, and the calls of oneDNN, MKL and TorchScript for it."""
 
     def mm(self) -> Callable[[], Tensor]:
         """What a user of torch writes."""
-        rows, b, bias, finish = self.rows, self.b, self.bias, self.epilogue.finish
+        rows, b, bias, finish = self.rows(), self.b, self.bias, self.epilogue.finish
         if bias is None:
             return lambda: finish(torch.mm(rows(), b))
         return lambda: finish(torch.addmm(bias, rows(), b))
 
-    def mm_onto_residual(self) -> Callable[[], Tensor]:
-        """MKL accumulates onto a copy of the residual."""
-        rows, b, bias, activate = self.rows, self.b, self.bias, self.epilogue.activate
-        residual = self.epilogue.residual
-        if residual is None:
-            raise NotImplementedError("there is no residual to accumulate onto")
-        if bias is None:
-            return lambda: activate(torch.addmm(residual, rows(), b))
-        return lambda: activate(torch.addmm(residual, rows(), b).add_(bias))
-
     def linear(self) -> Callable[[], Tensor]:
         """Weights transposed, as torch's linear layer holds them."""
-        rows, weight, bias, finish = self.rows, self.b.t().contiguous(), self.bias, self.epilogue.finish
+        rows, weight, bias, finish = self.rows(), self.b.t().contiguous(), self.bias, self.epilogue.finish
         return lambda: finish(linear(rows(), weight, bias))
 
     def prepacked(self) -> Callable[[], Tensor]:
         """OneDNN with packed weights; the epilogue in place after it."""
-        rows, weight, bias, finish = self.rows, self._packed_weight(), self.bias, self.epilogue.finish
+        rows, weight, bias, finish = self.rows(), self._packed_weight(), self.bias, self.epilogue.finish
         call = torch.ops.mkldnn._linear_pointwise.default
         return lambda: finish(call(rows(), weight, bias, "none", [], ""))
 
     def prepacked_fused(self) -> Callable[[], Tensor]:
         """OneDNN with packed weights, with as much of the epilogue inside the call as it fuses."""
-        rows, weight, bias, epilogue = self.rows, self._packed_weight(), self.bias, self.epilogue
+        rows, weight, bias, epilogue = self.rows(), self._packed_weight(), self.bias, self.epilogue
         if epilogue.residual is None:
             call, unary = torch.ops.mkldnn._linear_pointwise.default, epilogue.fused_unary
             return lambda: call(rows(), weight, bias, *unary)
@@ -85,7 +51,7 @@ class MatrixProduct:
 
     def mkl_packed(self) -> Callable[[], Tensor]:
         """MKL with packed weights."""
-        rows, bias, finish, m = self.rows, self.bias, self.epilogue.finish, self.a.shape[0]
+        rows, bias, finish, m = self.rows(), self.bias, self.epilogue.finish, self.a.shape[0]
         weight = self.b.t().contiguous()
         packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, m)
         call = torch.ops.mkl._mkl_linear.default
@@ -102,22 +68,6 @@ class MatrixProduct:
         call = torch.ops.aten.mkldnn_linear.default
         return lambda: finish(call(a, weight, bias))
 
-    def matrix_vector(self, transposed: bool) -> Callable[[], Tensor]:
-        """MKL's matrix-vector product, where there is one row or one column."""
-        m, n = self.a.shape[0], self.b.shape[1]
-        if m != 1 and n != 1:
-            raise NotImplementedError("neither a row nor a column vector")
-        rows, bias, finish = self.rows, self.bias, self.epilogue.finish
-        if m == 1:
-            matrix = self.b.t().contiguous() if transposed else self.b.t()
-            product: Callable[[], Tensor] = lambda: torch.mv(matrix, rows()[0])  # noqa: E731
-        else:
-            column = self.b[:, 0].contiguous()
-            product = lambda: torch.mv(rows(), column)  # noqa: E731
-        if bias is None:
-            return lambda: finish(product().view(m, n))
-        return lambda: finish(product().view(m, n).add_(bias))
-
     def jit(self) -> Callable[[], Tensor]:
         """TorchScript, frozen and optimised for inference."""
         if self.gather is not None:
@@ -133,7 +83,7 @@ class MatrixProduct:
         return lambda: finish(compiled(a))
 
 
-def matrix_offers(product: MatrixProduct) -> Iterator[tuple[str, Build]]:
+def matrix_offers(product: OnednnProduct) -> Iterator[tuple[str, Build]]:
     """Name every path for one matrix product, plain torch first."""
     yield "torch mm", product.mm
     yield "torch linear", product.linear
@@ -145,7 +95,7 @@ def matrix_offers(product: MatrixProduct) -> Iterator[tuple[str, Build]]:
     yield "mkl mv transposed", lambda: product.matrix_vector(transposed=True)
     if not product.epilogue.trivial:
         yield "onednn prepacked linear fused", product.prepacked_fused
-        yield "torch addmm onto residual", product.mm_onto_residual
+        yield "torch addmm onto residual", product.onto_residual
 
 
 def gemm_offers(operator: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Callable[[], VendorPath]]]:
@@ -156,7 +106,7 @@ def gemm_offers(operator: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[
         tensors: Its inputs by name.
     """
     products = [
-        MatrixProduct(a, b, tensors.get("bias"), Epilogue(operator.activation, residual))
+        OnednnProduct(a, b, tensors.get("bias"), Epilogue(operator.activation, residual))
         for a, b, residual in zip(tensors["a"], tensors["b"], tensors.get("residual", [None] * operator.batch))
     ]
     if operator.batch == 1:
