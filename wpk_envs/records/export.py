@@ -11,6 +11,7 @@ from typing import Any
 
 from wpk_envs.errors import UserError
 from wpk_envs.files import replacing
+from wpk_envs.records.columns import measurement_columns
 from wpk_envs.records.record import Record
 
 _ROW_GROUP = 5000
@@ -95,21 +96,6 @@ def _parquet_schema() -> Any:
         "template_version": pa.int64(),
         "config": pa.string(),
         "device": pa.string(),
-        "latency_us": pa.float64(),
-        "speedup": pa.float64(),
-        "predicted_speedup": pa.float64(),
-        "samples_us": pa.list_(pa.float64()),
-        "baseline_us": pa.list_(pa.float64()),
-        "baseline_name": pa.string(),
-        "predicted_latency_us": pa.float64(),
-        "predicted_baseline_us": pa.float64(),
-        "confidence": pa.string(),
-        "error": pa.string(),
-        "message": pa.string(),
-        "max_error": pa.float64(),
-        "layouts": pa.string(),
-        "build_seconds": pa.float64(),
-        "measure_seconds": pa.float64(),
-        "details": pa.string(),
+        **measurement_columns(),
     }
     return pa.schema(list(columns.items()))

@@ -21,6 +21,7 @@ from wpk_envs import operators
 from wpk_envs.core import DeviceInfo, Measurement
 from wpk_envs.errors import UserError
 from wpk_envs.files import replacing
+from wpk_envs.records.columns import measurement_columns
 from wpk_envs.records.record import Record
 
 FORMAT = 1
@@ -28,7 +29,7 @@ KEY = b"wpk_envs_table"
 """Where the datasheet is in the file's metadata."""
 
 _JSON = ("config", "layouts", "details")
-_FROM_DETAILS = ("registers", "spill_bytes")
+_FROM_DETAILS = ("registers", "spill_bytes")  # of a thread, on GPUs
 
 
 @dataclass(frozen=True)
@@ -194,23 +195,6 @@ def _schema() -> Any:
         "config": pa.string(),  # JSON
         "candidate": pa.string(),
         "created": pa.string(),
-        "latency_us": pa.float64(),
-        "speedup": pa.float64(),
-        "predicted_speedup": pa.float64(),
-        "samples_us": pa.list_(pa.float64()),
-        "baseline_us": pa.list_(pa.float64()),
-        "baseline_name": pa.string(),
-        "predicted_latency_us": pa.float64(),
-        "predicted_baseline_us": pa.float64(),
-        "confidence": pa.string(),
-        "error": pa.string(),
-        "message": pa.string(),
-        "max_error": pa.float64(),
-        "layouts": pa.string(),  # JSON
-        "registers": pa.int64(),  # of a thread, on GPUs
-        "spill_bytes": pa.int64(),
-        "build_seconds": pa.float64(),
-        "measure_seconds": pa.float64(),
-        "details": pa.string(),  # JSON, without what has a column
+        **measurement_columns(own=_FROM_DETAILS),
     }
     return pa.schema(list(columns.items()))
