@@ -15,7 +15,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from tests.synthetic import SyntheticDevice, medium_problem, tiny_problem
 from wpk_envs import operators
-from wpk_envs.core import SPEEDUP_FLOOR
+from wpk_envs.core import SPEEDUP_FLOOR, Candidate, Measurement
 from wpk_envs.envs import ScheduleEnv, env_id, fields
 from wpk_envs.envs.construct import Construct
 from wpk_envs.envs.refine import STEPS
@@ -175,6 +175,27 @@ def test_failures_earn_the_failure_reward() -> None:
     assert (reward, terminated) == (FAILURE, True)
     assert info["error"] in ("compile", "timeout", "crash", "wrong_result")
     assert "speedup" not in info
+
+
+class Refusing(SyntheticDevice):
+    """Answers every valid config with ``invalid``, as a device does that is asked for confident predictions only."""
+
+    def _answer(self, candidate: Candidate) -> Measurement:
+        return Measurement(error="invalid", message="too uncertain")
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_what_the_device_finds_invalid_is_a_failure_like_others(formulation: str) -> None:
+    problem = tiny_problem(device=Refusing())
+    steps = random_walk(ScheduleEnv(problem, formulation), np.random.default_rng(0), episodes=3)
+    measured = [step for step in steps if step[4].get("message") == "too uncertain"]
+    assert measured
+    assert all(step[4]["error"] == "invalid" and "speedup" not in step[4] for step in measured)
+    assert problem.errors == {"invalid": len(problem.trials)}
+    if formulation == "refine":
+        assert all(step[1] == 0.0 for step in steps), "from failure to failure nothing changes"
+    else:
+        assert all(step[1] == FAILURE and step[2] for step in measured)
 
 
 def test_after_the_budget_episodes_are_truncated_with_the_reason() -> None:

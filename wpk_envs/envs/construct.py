@@ -67,8 +67,8 @@ class ConstructEpisode(Episode):
         info = describe(self.problem, self._asked, measurement)
         if measurement is None:
             return Outcome(FAILURE_REWARD, truncated=True, info=info)
-        if measurement.error == "invalid":
-            position = len(self._prefix)
+        position = len(self._prefix)
+        if position < self.space.length:  # the last choice was masked out
             knob = self.space.encoding.knobs[position].name
             info["message"] = f"no valid config has option {self._asked[position]} of {knob} here"
         reward = self.problem.reward(measurement)

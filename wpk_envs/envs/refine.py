@@ -65,7 +65,7 @@ class RefineEpisode(Episode):
         info = describe(self.problem, self._asked, measurement)
         if measurement is None:
             return Outcome(FAILURE_REWARD, truncated=True, info=info)
-        if measurement.error == "invalid":
+        if not self.space.is_valid(self._asked):
             self.observer.set_outcome(self.observation, measurement, FAILURE_REWARD)
             info["message"] = "the move leads to no valid config"
             return Outcome(FAILURE_REWARD, terminated=True, info=info)
