@@ -226,7 +226,9 @@ def test_an_operator_without_a_baseline_is_timed_alone(made_up, capsys):
 
 
 def test_a_gpu_without_vendor_kernels_is_said_once(made_up, capsys):
-    info = GpuInfo("Old GPU", "sm_90", Runner.info.properties, {"driver": "12.4"}, no_vendor="torch has no kernels for it")
+    info = GpuInfo(
+        "Old GPU", "sm_90", Runner.info.properties, {"driver": "12.4"}, no_vendor="torch has no kernels for it"
+    )
     assert made_up(answer=lambda job: Measurement(samples_us=(2.0,)), info=info) == 0
     out = capsys.readouterr().out
     assert out.count("torch has no kernels for it; kernels are timed without a baseline") == 1

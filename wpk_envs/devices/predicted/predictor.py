@@ -78,7 +78,7 @@ def predict(candidate: Candidate, device: DeviceInfo) -> Measurement:
         estimates = _estimates(built, device)
     except (ptx.PtxError, ValueError) as error:
         return Measurement(
-            error="crash",
+            error="compile",
             message=str(error),
             build_seconds=ended - started,
             measure_seconds=time.perf_counter() - ended,
