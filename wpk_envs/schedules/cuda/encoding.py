@@ -22,7 +22,12 @@ CUDA_ENCODING = Encoding(
         Knob("tile_ow", (4, 7, 8, 14, 16, 28, 32, 56, 64), "output columns of a thread block's patch"),
         Knob("split_k", (1, 2, 4, 8, 16, 32), "parts of the reduction that blocks of their own sum up"),
         Knob("block_k", (1, 2, 4, 8, 16, 32), "steps of the reduction whose operands lie in shared memory together"),
-        Knob("stage", (1, 2), "2: the next operands are fetched into registers during the arithmetic"),
+        Knob(
+            "stage",
+            (1, 2),
+            "2: the next operands are fetched into registers during the arithmetic (depthwise: the patch lies in "
+            "shared memory)",
+        ),
         Knob("thread_m", (1, 2, 4, 8), "neighbouring rows of one thread's register tile"),
         Knob("thread_n", (1, 2, 4, 7, 8), "neighbouring columns of one thread's register tile"),
         Knob("vthread_m", (1, 2, 4), "strided repetitions of the register tile along the rows (virtual threads)"),

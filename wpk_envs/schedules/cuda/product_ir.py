@@ -96,6 +96,8 @@ def schedule(s: Schedule, product: Product, tile: Tile, name: str = "product", o
         # Once their registers are blocks of their own: a, store a, b, store b, multiply.
         s.annotate(k_tile, "software_pipeline_stage", [0, 0, 0, 0, 1])
         s.annotate(k_tile, "software_pipeline_order", [0, 3, 1, 4, 2])
+        # What is fetched into registers lies in a local array, whose indices must be constants: its loops are made by
+        # the pass that splits the fetch, so they cannot be unrolled by name.
         s.annotate(k_tile, "pragma_auto_unroll_max_step", 16)
     init = s.decompose_reduction(main, k_tile)
     unroll_all(s, s.get_loops(init)[-2:])
