@@ -134,7 +134,7 @@ def _store_vectors(s: Schedule, loop: Any, width: int, extent: int) -> None:
 
 def _fetch(s: Schedule, block: Any, k_tile: Any, operand: Operand, tile: Tile) -> None:
     """Copy an operand's tile into shared memory with all threads, side by side along what lies side by side."""
-    s.set_scope(block, 0, "shared")
+    s.set_scope(block, 0, "shared")  # before compute_at, which else takes the region that one thread reads
     s.compute_at(block, k_tile, preserve_unit_loops=True)
     k, mn = s.get_loops(block)[-2:]
     if operand.contiguous == "k":
