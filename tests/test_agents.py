@@ -25,6 +25,14 @@ class TestGA(AgentConformance):
     name = "ga"
 
 
+class TestLocalSearch(AgentConformance):
+    name = "local_search"
+
+
+class TestAnnealing(AgentConformance):
+    name = "annealing"
+
+
 class TestRandom(AgentConformance):
     name = "random"
 
@@ -52,6 +60,11 @@ def test_unknown_names_and_settings_are_refused_in_a_sentence() -> None:
         ("ga", {"offspring": 0}),
         ("ga", {"mutation_rate": -0.1}),
         ("ga", {"crossover": 1.5}),
+        ("local_search", {"patience": 0}),
+        ("local_search", {"restart": 1.5}),
+        ("annealing", {"chains": 0}),
+        ("annealing", {"temperature": 0}),
+        ("annealing", {"cooling": 1.5}),
         ("random", {"batch": 0}),
         ("random_policy", {"n_envs": 0}),
         ("ppo", {"n_envs": 0}),
@@ -65,7 +78,7 @@ def test_settings_that_cannot_work_are_refused(name: str, settings: dict[str, fl
         agents.get(name, **settings)
 
 
-@pytest.mark.parametrize("name", ["ga", "ppo"])
+@pytest.mark.parametrize("name", ["ga", "ppo", "local_search", "annealing"])
 def test_learning_beats_chance(name: str) -> None:
     """Over a few landscapes, the best after 128 trials is closer to the optimum than that of random search."""
 
