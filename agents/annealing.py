@@ -20,8 +20,8 @@ class Annealing(Agent):
 
     A step measures one neighbour per chain, all as one batch. A neighbour whose log speedup is d lower is
     accepted with the chance exp(-d / T). The temperature T is geometric: ``temperature`` times ``cooling``
-    to the number of steps. With the defaults a config half as fast is accepted with a chance of 10 % at the
-    start, of 0.001 % after 10 steps.
+    to the number of steps. With the defaults a config 10 % slower is accepted with a chance of 35 % at the
+    start, of 0.5 % after 10 steps.
 
     Attributes:
         chains: Chains, and so configs measured together.
@@ -31,7 +31,7 @@ class Annealing(Agent):
 
     name: ClassVar[str] = "annealing"
     chains: int = 4
-    temperature: float = 0.3
+    temperature: float = 0.1
     cooling: float = 0.85
 
     def __post_init__(self) -> None:

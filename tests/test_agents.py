@@ -8,8 +8,10 @@ import pytest
 import agents
 from agents.ga import GeneticAlgorithm
 from agents.ppo import PPO
+from agents.surrogate import Features, scale
 from tests.conformance.agent import AgentConformance
-from tests.synthetic import SyntheticDevice, medium_problem, medium_space, tiny_problem
+from tests.synthetic import SyntheticDevice, medium_problem, medium_space, tiny_problem, tiny_space
+from wpk_envs.core import Knob
 from wpk_envs.errors import UserError
 
 
@@ -31,6 +33,10 @@ class TestLocalSearch(AgentConformance):
 
 class TestAnnealing(AgentConformance):
     name = "annealing"
+
+
+class TestSurrogate(AgentConformance):
+    name = "surrogate"
 
 
 class TestRandom(AgentConformance):
@@ -65,6 +71,8 @@ def test_unknown_names_and_settings_are_refused_in_a_sentence() -> None:
         ("annealing", {"chains": 0}),
         ("annealing", {"temperature": 0}),
         ("annealing", {"cooling": 1.5}),
+        ("surrogate", {"trees": 0}),
+        ("surrogate", {"epsilon": 1.5}),
         ("random", {"batch": 0}),
         ("random_policy", {"n_envs": 0}),
         ("ppo", {"n_envs": 0}),
@@ -78,7 +86,7 @@ def test_settings_that_cannot_work_are_refused(name: str, settings: dict[str, fl
         agents.get(name, **settings)
 
 
-@pytest.mark.parametrize("name", ["ga", "ppo", "local_search", "annealing"])
+@pytest.mark.parametrize("name", ["ga", "ppo", "local_search", "annealing", "surrogate"])
 def test_learning_beats_chance(name: str) -> None:
     """Over a few landscapes, the best after 128 trials is closer to the optimum than that of random search."""
 
@@ -93,6 +101,15 @@ def test_learning_beats_chance(name: str) -> None:
         return float(np.mean(found))
 
     assert mean_best(name) > mean_best("random")
+
+
+def test_the_surrogate_sees_sizes_on_a_log_scale_and_templates_one_hot() -> None:
+    assert scale(Knob("k", ("none", 2, 8, "all"), "")) == [0.0, 1.0, 3.0, 4.0]
+    assert scale(Knob("k", ("row", "column"), "")) == [0.0, 1.0]
+    space = tiny_space()
+    configs = [{"template": "plain", "tile": 8, "unroll": 2}, {"template": "fancy", "tile": 4, "order": "column"}]
+    rows = Features(space)([space.encode(config) for config in configs])
+    np.testing.assert_array_equal(rows, [[1, 0, 0, 3, 1, np.nan], [0, 1, 0, 2, np.nan, 1]])
 
 
 def test_ga_needs_no_more_than_a_lone_config() -> None:
