@@ -17,6 +17,7 @@ _CLASSES = {
     "ga": "agents.ga:GeneticAlgorithm",
     "local_search": "agents.local_search:LocalSearch",
     "annealing": "agents.annealing:Annealing",
+    "tpe": "agents.tpe:TPE",
     "surrogate": "agents.surrogate:Surrogate",
     "random": "agents.random_search:RandomSearch",
     "random_policy": "agents.random_policy:RandomPolicy",

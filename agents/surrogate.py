@@ -22,6 +22,9 @@ from wpk_envs.core import Knob
 from wpk_envs.schedules.space import Prefix, ScheduleSpace
 from wpk_envs.tuning import TuningProblem
 
+ABSENT = -8.0
+"""What a knob reads as that the template lacks: less than any value."""
+
 
 @dataclass
 class Surrogate(Agent):
@@ -91,15 +94,15 @@ class Surrogate(Agent):
 class Features:
     """Configs as rows of numbers: the template one-hot, every other knob's value on a log scale.
 
-    Knobs that a template lacks are missing values (NaN), which the trees know how to treat. Words beside
-    numbers ("all", "none") lie a factor of two beyond the numbers on their side; of a knob of words alone the
+    A knob that the template lacks reads `ABSENT`; NaN would not do, since the trees refuse a column of nothing
+    but NaN. Words beside numbers ("all", "none") lie a factor of two beyond the numbers on their side; of a knob of words alone the
     option's number counts.
     """
 
     def __init__(self, space: ScheduleSpace) -> None:
         knobs = space.encoding.knobs
         self._templates = len(knobs[0].options)
-        self._values = np.full((len(knobs), space.encoding.width), np.nan)
+        self._values = np.full((len(knobs), space.encoding.width), ABSENT)
         self._has = np.zeros((self._templates, len(knobs)), dtype=bool)
         for position, knob in enumerate(knobs):
             self._values[position, : len(knob.options)] = scale(knob)
@@ -112,7 +115,7 @@ class Features:
         options = np.array(vectors)
         template = options[:, 0]
         values = self._values[np.arange(options.shape[1]), options]
-        values = np.where(self._has[template], values, np.nan)[:, 1:]
+        values = np.where(self._has[template], values, ABSENT)[:, 1:]
         return np.hstack([np.eye(self._templates)[template], values])
 
 
