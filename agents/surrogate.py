@@ -95,8 +95,8 @@ class Features:
     """Configs as rows of numbers: the template one-hot, every other knob's value on a log scale.
 
     A knob that the template lacks reads `ABSENT`; NaN would not do, since the trees refuse a column of nothing
-    but NaN. Words beside numbers ("all", "none") lie a factor of two beyond the numbers on their side; of a knob of words alone the
-    option's number counts.
+    but NaN. Words beside numbers ("all", "none") lie a factor of two beyond the numbers on their side. Of a
+    knob of words alone the option's number counts.
     """
 
     def __init__(self, space: ScheduleSpace) -> None:
