@@ -7,10 +7,10 @@ import optuna
 import pytest
 
 import agents
+from agents.cost_model import ABSENT, Features, scale
 from agents.ga import GeneticAlgorithm
+from agents.optuna_study import Parameters, reachable
 from agents.ppo import PPO
-from agents.surrogate import ABSENT, Features, scale
-from agents.tpe import Parameters, reachable
 from tests.conformance.agent import AgentConformance
 from tests.synthetic import INFO, SyntheticDevice, medium_problem, medium_space, tiny_problem, tiny_space
 from wpk_envs.core import Knob
@@ -146,6 +146,20 @@ def test_the_real_space_of_a_convolution_can_be_searched(name: str) -> None:
     problem = TuningProblem(operator, SyntheticDevice(), build_space(operator, INFO), budget=Budget(trials=40))
     vectors = [trial.vector for trial in agents.get(name).tune(problem, seed=0).trials]
     assert len(set(vectors)) == len(vectors) == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("local_search", {"batch": 1, "patience": 1, "restart": 1.0}),
+        ("annealing", {"chains": 1, "cooling": 0.0}),
+        ("tpe", {"batch": 1, "startup": 1, "multivariate": False}),
+        ("surrogate", {"batch": 1, "pool": 0, "elites": 0}),
+        ("surrogate", {"batch": 1, "trees": 1, "epsilon": 1.0}),
+    ],
+)
+def test_the_smallest_settings_search_too(name: str, settings: dict[str, float]) -> None:
+    assert agents.get(name, **settings).tune(tiny_problem(None), seed=0).stop_reason == "exhausted"
 
 
 def test_ga_needs_no_more_than_a_lone_config() -> None:
