@@ -15,6 +15,10 @@ _CLASSES = {
     "ppo": "agents.ppo:PPO",
     "ppo_oneshot": "agents.ppo_oneshot:PPOOneShot",
     "ga": "agents.ga:GeneticAlgorithm",
+    "local_search": "agents.local_search:LocalSearch",
+    "annealing": "agents.annealing:Annealing",
+    "tpe": "agents.tpe:TPE",
+    "surrogate": "agents.surrogate:Surrogate",
     "random": "agents.random_search:RandomSearch",
     "random_policy": "agents.random_policy:RandomPolicy",
 }

@@ -3,14 +3,21 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import optuna
 import pytest
 
 import agents
+from agents.cost_model import ABSENT, Features, scale
 from agents.ga import GeneticAlgorithm
+from agents.optuna_study import Parameters, reachable
 from agents.ppo import PPO
 from tests.conformance.agent import AgentConformance
-from tests.synthetic import SyntheticDevice, medium_problem, medium_space, tiny_problem
+from tests.synthetic import INFO, SyntheticDevice, medium_problem, medium_space, tiny_problem, tiny_space
+from wpk_envs.core import Knob
 from wpk_envs.errors import UserError
+from wpk_envs.operators import Conv2d
+from wpk_envs.schedules import build_space
+from wpk_envs.tuning import Budget, TuningProblem
 
 
 class TestPPO(AgentConformance):
@@ -23,6 +30,22 @@ class TestPPOOneShot(AgentConformance):
 
 class TestGA(AgentConformance):
     name = "ga"
+
+
+class TestLocalSearch(AgentConformance):
+    name = "local_search"
+
+
+class TestAnnealing(AgentConformance):
+    name = "annealing"
+
+
+class TestTPE(AgentConformance):
+    name = "tpe"
+
+
+class TestSurrogate(AgentConformance):
+    name = "surrogate"
 
 
 class TestRandom(AgentConformance):
@@ -52,6 +75,14 @@ def test_unknown_names_and_settings_are_refused_in_a_sentence() -> None:
         ("ga", {"offspring": 0}),
         ("ga", {"mutation_rate": -0.1}),
         ("ga", {"crossover": 1.5}),
+        ("local_search", {"patience": 0}),
+        ("local_search", {"restart": 1.5}),
+        ("annealing", {"chains": 0}),
+        ("annealing", {"temperature": 0}),
+        ("annealing", {"cooling": 1.5}),
+        ("tpe", {"candidates": 0}),
+        ("surrogate", {"trees": 0}),
+        ("surrogate", {"epsilon": 1.5}),
         ("random", {"batch": 0}),
         ("random_policy", {"n_envs": 0}),
         ("ppo", {"n_envs": 0}),
@@ -65,7 +96,7 @@ def test_settings_that_cannot_work_are_refused(name: str, settings: dict[str, fl
         agents.get(name, **settings)
 
 
-@pytest.mark.parametrize("name", ["ga", "ppo"])
+@pytest.mark.parametrize("name", ["ga", "ppo", "local_search", "annealing", "tpe", "surrogate"])
 def test_learning_beats_chance(name: str) -> None:
     """Over a few landscapes, the best after 128 trials is closer to the optimum than that of random search."""
 
@@ -80,6 +111,55 @@ def test_learning_beats_chance(name: str) -> None:
         return float(np.mean(found))
 
     assert mean_best(name) > mean_best("random")
+
+
+def test_tpe_is_offered_what_valid_configs_have_and_told_what_was_measured() -> None:
+    space = tiny_space()
+    assert reachable(space, 1) == [[1], [0, 1, 2, 3], [0], [0, 1]]
+    config = space.encode({"template": "fancy", "tile": 8, "order": "column"})
+    told = Parameters(space).result(config, reward=0.5)
+    assert told.params == {"template": 1, "fancy.tile": 3, "fancy.order": 1}
+    assert told.value == 0.5
+
+
+def test_tpe_leaves_optunas_log_and_warnings_alone(recwarn, capfd) -> None:
+    verbosity = optuna.logging.get_verbosity()
+    agents.get("tpe").tune(medium_problem(30), seed=0)
+    assert optuna.logging.get_verbosity() == verbosity
+    assert not recwarn.list
+    assert capfd.readouterr().err == ""
+
+
+def test_the_surrogate_sees_sizes_on_a_log_scale_and_templates_one_hot() -> None:
+    assert scale(Knob("k", ("none", 2, 8, "all"), "")) == [0.0, 1.0, 3.0, 4.0]
+    assert scale(Knob("k", ("row", "column"), "")) == [0.0, 1.0]
+    space = tiny_space()
+    configs = [{"template": "plain", "tile": 8, "unroll": 2}, {"template": "fancy", "tile": 4, "order": "column"}]
+    rows = Features(space)([space.encode(config) for config in configs])
+    np.testing.assert_array_equal(rows, [[1, 0, 0, 3, 1, ABSENT], [0, 1, 0, 2, ABSENT, 1]])
+
+
+@pytest.mark.parametrize("name", ["local_search", "annealing", "tpe", "surrogate"])
+def test_the_real_space_of_a_convolution_can_be_searched(name: str) -> None:
+    """Templates with unlike knobs, knobs with a single option, words among numbers."""
+    operator = Conv2d()
+    problem = TuningProblem(operator, SyntheticDevice(), build_space(operator, INFO), budget=Budget(trials=40))
+    vectors = [trial.vector for trial in agents.get(name).tune(problem, seed=0).trials]
+    assert len(set(vectors)) == len(vectors) == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("local_search", {"batch": 1, "patience": 1, "restart": 1.0}),
+        ("annealing", {"chains": 1, "cooling": 0.0}),
+        ("tpe", {"batch": 1, "startup": 1, "multivariate": False}),
+        ("surrogate", {"batch": 1, "pool": 0, "elites": 0}),
+        ("surrogate", {"batch": 1, "trees": 1, "epsilon": 1.0}),
+    ],
+)
+def test_the_smallest_settings_search_too(name: str, settings: dict[str, float]) -> None:
+    assert agents.get(name, **settings).tune(tiny_problem(None), seed=0).stop_reason == "exhausted"
 
 
 def test_ga_needs_no_more_than_a_lone_config() -> None:
