@@ -21,8 +21,6 @@ FEW_BLOCKS = "low: few blocks"
 LOW_OCCUPANCY = "low: few warps"
 """So few resident warps that latencies decide, which are known less well than throughputs."""
 
-LEVELS = (HIGH, LOCAL_MEMORY, L1_RELIANT, FEW_BLOCKS, LOW_OCCUPANCY)
-
 LEAST_OCCUPANCY = 0.125
 MOST_REREAD = 2.0
 LEAST_FILLED = 1.0

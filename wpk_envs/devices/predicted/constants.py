@@ -10,9 +10,10 @@ V: Z. Jia, M. Maggioni, B. Staiger, D. P. Scarpazza, "Dissecting the NVIDIA Volt
    Microbenchmarking", arXiv 1804.06826: latencies, and bandwidths of the L2 cache and of DRAM, of P100, P4, V100.
 T: Z. Jia, M. Maggioni, J. Smith, D. P. Scarpazza, "Dissecting the NVidia Turing T4 GPU via Microbenchmarking",
    arXiv 1903.07486: the same of T4.
-H: W. Luo, R. Fan, Z. Li, D. Du, Q. Wang, X. Chu, "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture
-   via Microbenchmarking", arXiv 2402.13499: latencies of A100 and H100.
+H: W. Luo, R. Fan, Z. Li, D. Du, Q. Wang, X. Chu, "Benchmarking and Dissecting the Nvidia Hopper GPU
+   Architecture", arXiv 2402.13499: latencies of A100 and H100.
 W: NVIDIA, A100 and H100 architecture whitepapers: bytes per clock that the L2 cache reads.
+A: an assumption.
 
 A bandwidth in bytes per clock and multiprocessor is what the source gives for a whole GPU, divided by its clock
 and multiprocessors there.
@@ -20,7 +21,7 @@ and multiprocessors there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,6 @@ class Architecture:
         shared_latency: Of a load from shared memory.
         l1_latency: Of a load that the first-level cache answers.
         l2_latency: Of a load that the second-level cache answers.
-        dram_latency: Of a load from DRAM.
         float_latency: Of a dependent float32 multiply-add.
         integer_latency: Of a dependent integer operation.
         multiply_latency: Of a dependent integer multiplication.
@@ -63,7 +63,6 @@ class Architecture:
     shared_latency: int
     l1_latency: int
     l2_latency: int
-    dram_latency: int
     float_latency: int
     integer_latency: int
     multiply_latency: int
@@ -78,7 +77,7 @@ class Architecture:
 
 _PASCAL_60 = Architecture(
     schedulers=2,  # G
-    issues=2.6,  # G: two dispatch units per scheduler; dual issue needs independent neighbours (3.0 at best in V)
+    issues=2.6,  # A: two dispatch units per scheduler (G), but a second instruction must be independent of the first
     integer_lanes=64,  # G
     multiply_slots=3.0,  # G: "multiple instructions"; three 16-bit multiply-adds (XMAD)
     special_lanes=16,  # G
@@ -88,10 +87,9 @@ _PASCAL_60 = Architecture(
     shared_latency=24,  # V
     l1_latency=82,  # V
     l2_latency=234,  # V
-    dram_latency=545,  # V
     float_latency=6,  # V
     integer_latency=6,  # V
-    multiply_latency=18,  # V: three dependent XMADs
+    multiply_latency=18,  # A: three dependent XMADs
     l2_bytes_per_clock=21.8,  # V: 1624 GB/s of P100
     dram_efficiency=0.70,  # V: 510 of 732 GB/s
     l1_bytes=24 << 10,  # G
@@ -101,29 +99,19 @@ _PASCAL_60 = Architecture(
     shared_reserved=0,  # O
 )
 
-_PASCAL_61 = Architecture(
+_PASCAL_61 = replace(
+    _PASCAL_60,
     schedulers=4,  # G
-    issues=4.8,  # G: as above, four schedulers
+    issues=4.8,  # A: as above, four schedulers
     integer_lanes=128,  # G
-    multiply_slots=3.0,  # G
     special_lanes=32,  # G
     convert_lanes=32,  # G
-    separate_integers=False,  # G
     load_lanes=32,  # G
     shared_latency=23,  # V: P4
-    l1_latency=82,  # V: P4
     l2_latency=216,  # V: P4
-    dram_latency=545,  # as sm_60
-    float_latency=6,  # V
-    integer_latency=6,  # V
-    multiply_latency=18,  # V
     l2_bytes_per_clock=32.0,  # V: 979 GB/s of P4
     dram_efficiency=0.84,  # V: 162 of 192 GB/s of P4
-    l1_bytes=24 << 10,  # G
-    register_unit=256,  # O
     warp_unit=4,  # O
-    shared_unit=256,  # O
-    shared_reserved=0,  # O
 )
 
 _VOLTA = Architecture(
@@ -138,7 +126,6 @@ _VOLTA = Architecture(
     shared_latency=19,  # V
     l1_latency=28,  # V
     l2_latency=193,  # V
-    dram_latency=400,  # V
     float_latency=4,  # V
     integer_latency=4,  # V
     multiply_latency=5,  # V
@@ -151,79 +138,35 @@ _VOLTA = Architecture(
     shared_reserved=0,  # O
 )
 
-_TURING = Architecture(
-    schedulers=4,  # G
-    issues=4.0,  # G
-    integer_lanes=64,  # G
-    multiply_slots=1.0,  # G
-    special_lanes=16,  # G
-    convert_lanes=16,  # G
-    separate_integers=True,  # G
+_TURING = replace(
+    _VOLTA,
     load_lanes=16,  # G
-    shared_latency=19,  # T
     l1_latency=32,  # T
     l2_latency=188,  # T
-    dram_latency=440,  # T
-    float_latency=4,  # T
-    integer_latency=4,  # T
-    multiply_latency=5,  # T
     l2_bytes_per_clock=20.0,  # T: 1270 GB/s of T4
     dram_efficiency=0.69,  # T: 220 of 320 GB/s of T4
     l1_bytes=32 << 10,  # G
-    register_unit=256,  # O
-    warp_unit=4,  # O
-    shared_unit=256,  # O
-    shared_reserved=0,  # O
 )
 
-_AMPERE = Architecture(
-    schedulers=4,  # G
-    issues=4.0,  # G
-    integer_lanes=64,  # G
-    multiply_slots=1.0,  # G
-    special_lanes=16,  # G
-    convert_lanes=16,  # G
-    separate_integers=True,  # G
-    load_lanes=32,  # G
+_AMPERE = replace(
+    _VOLTA,
     shared_latency=29,  # H
     l1_latency=38,  # H
     l2_latency=262,  # H
-    dram_latency=466,  # H
-    float_latency=4,  # H
-    integer_latency=4,  # H
-    multiply_latency=5,  # H
     l2_bytes_per_clock=47.4,  # W: 5120 bytes per clock for 108 multiprocessors
-    dram_efficiency=0.90,  # as V100 and newer HBM
+    dram_efficiency=0.90,  # A: newer memory than V100's
     l1_bytes=96 << 10,  # G: 192 KB less shared memory
-    register_unit=256,  # O
-    warp_unit=4,  # O
     shared_unit=128,  # O
     shared_reserved=1024,  # O
 )
 
-_HOPPER = Architecture(
-    schedulers=4,  # G
-    issues=4.0,  # G
-    integer_lanes=64,  # G
-    multiply_slots=1.0,  # G
-    special_lanes=16,  # G
+_HOPPER = replace(
+    _AMPERE,
     convert_lanes=64,  # G
-    separate_integers=True,  # G
-    load_lanes=32,  # G
-    shared_latency=29,  # H
     l1_latency=41,  # H
     l2_latency=263,  # H
-    dram_latency=479,  # H
-    float_latency=4,  # H
-    integer_latency=4,  # H
-    multiply_latency=5,  # H
     l2_bytes_per_clock=38.8,  # W: 5120 bytes per clock for 132 multiprocessors
-    dram_efficiency=0.90,  # as above
     l1_bytes=128 << 10,  # G: 256 KB less shared memory
-    register_unit=256,  # O
-    warp_unit=4,  # O
-    shared_unit=128,  # O
-    shared_reserved=1024,  # O
 )
 
 ARCHITECTURES = {
@@ -258,14 +201,14 @@ class Fitted:
 
 
 LAUNCH_US = 2.5
-"""From the start of a launch to that of its first block, and from its last block to the end: what an empty kernel
-takes between two events (V reports 2 to 3 microseconds on all its GPUs)."""
+"""From the start of a launch to that of its first block, and from its last block to the end (an assumption)."""
 
 NEXT_LAUNCH_US = 1.0
-"""The same for each launch that follows in the queue: its start is prepared while the one before runs."""
+"""The same for each launch that follows in the queue, whose start is prepared while the one before runs (an
+assumption)."""
 
 BARRIER_CYCLES = 20
-"""Until all warps of a block go on after a barrier (V: synchronising one block)."""
+"""Until all warps of a block go on after a barrier (an assumption)."""
 
 WIDEST_L2_READ = 64.0
-"""Bytes per clock between one multiprocessor and the L2 cache, however few read (W, and V for its load unit)."""
+"""Bytes per clock between one multiprocessor and the L2 cache, however few read (an assumption)."""
