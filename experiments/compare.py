@@ -20,7 +20,7 @@ from rich.console import Console
 from experiments import progress, summary
 from experiments.comparison import plots, tables
 from experiments.comparison.cells import Run
-from experiments.comparison.places import Place, replays
+from experiments.comparison.places import Place
 from experiments.comparison.running import Failure, Runs, cells_of, run_all
 from experiments.comparison.scores import Scores, best_known
 from experiments.comparison.settings import Settings, settings_of
@@ -67,7 +67,7 @@ def _place(settings: Settings) -> Iterator[Place]:
     with contextlib.ExitStack() as stack:
         device = stack.enter_context(devices.open_device(**settings.device.settings))
         store = None
-        if not replays(device):
+        if not device.replays:
             store = stack.enter_context(contextlib.closing(Store(settings.store_path)))
         yield Place(device, settings.ops, store, settings.reuse)
 
@@ -91,7 +91,7 @@ def _facts(
 ) -> dict[str, Any]:
     """What was compared where, and what came of the runs."""
     device = place.device
-    recorded = replays(device)
+    recorded = device.replays
     return {
         **summary.device_figures(device),
         "replayed": recorded,

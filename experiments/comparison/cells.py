@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from agents.base import TuningResult
 from experiments.comparison.places import Place
 from experiments.comparison.settings import Entrant
 from wpk_envs.schedules.space import Prefix
-from wpk_envs.tuning import Budget, TuningProblem
+from wpk_envs.tuning import Budget
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Improvement:
-    """A trial that was better than all before it.
+    """A trial that the agent saw to be better than all before it.
 
     Attributes:
         trial: Its number, from 1.
         seconds: The run's clock.
-        gain: The best speedup from here on.
+        gain: Its speedup; where noise is replayed the recorded one, which may be less than that of the trial before.
     """
 
     trial: int
@@ -65,6 +65,7 @@ class Run:
         requests_invalid: Invalid requests, which are no trials.
         tried: The configs as `packed` vectors, in the order in which their outcomes were known.
         wall_seconds: What the run took here.
+        table: Checksum of the table that was replayed; empty if it was measured.
     """
 
     cell: Cell
@@ -76,10 +77,11 @@ class Run:
     requests_invalid: int
     tried: str
     wall_seconds: float
+    table: str = ""
 
     @property
     def gain(self) -> float:
-        """The best speedup, 0 if nothing worked."""
+        """The speedup of what was held to be the best at the end, 0 if nothing worked."""
         return self.improvements[-1].gain if self.improvements else 0.0
 
     def vectors(self) -> list[Prefix]:
@@ -104,31 +106,29 @@ class Run:
 def run_cell(place: Place, entrant: Entrant, cell: Cell, budget: Budget) -> Run:
     """Let an agent tune."""
     started = time.perf_counter()
-    problem = place.problem(cell.op, budget)
+    problem = place.problem(cell.op, budget, cell.seed)
     result = entrant.agent().tune(problem, cell.seed)
-    return _run(cell, problem, result, time.perf_counter() - started)
-
-
-def _run(cell: Cell, problem: TuningProblem, result: TuningResult, wall_seconds: float) -> Run:
     return Run(
         cell=cell,
-        improvements=tuple(_improvements(result)),
+        improvements=tuple(_improvements(place, cell.op, result)),
         trials=len(result.trials),
         seconds=result.trials[-1].seconds if result.trials else 0.0,
         stop_reason=str(result.stop_reason),
         errors=problem.errors,
         requests_invalid=problem.requests_invalid,
         tried=packed([trial.vector for trial in result.trials]),
-        wall_seconds=wall_seconds,
+        wall_seconds=time.perf_counter() - started,
+        table=place.table(cell.op),
     )
 
 
-def _improvements(result: TuningResult) -> list[Improvement]:
-    steps: list[Improvement] = []
-    for point in result.curve:
-        if point.gain > (steps[-1].gain if steps else 0.0):
-            steps.append(Improvement(point.trial, point.seconds, point.gain))
-    return steps
+def _improvements(place: Place, op: str, result: TuningResult) -> Iterator[Improvement]:
+    best = 0.0
+    for trial in result.trials:
+        seen = trial.measurement.gain or 0.0
+        if seen > best:
+            best = seen
+            yield Improvement(trial.number, trial.seconds, place.gain(op, trial))
 
 
 def packed(vectors: Sequence[Sequence[int]]) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 
 from wpk_envs import devices, operators, schedules
 from wpk_envs.core import Device, Operator
+from wpk_envs.devices.recorded import RecordedDevice
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.records import Store
 from wpk_envs.schedules.space import ScheduleSpace
-from wpk_envs.tuning import Budget, TuningProblem
+from wpk_envs.tuning import Budget, Trial, TuningProblem
 
-REPLAYING = ("recorded",)
-"""Names of the devices that replay tables."""
+RECORDED = "recorded"
+"""Name of the device that replays tables."""
 
 
 class Place:
@@ -31,60 +32,66 @@ class Place:
         operators: The operators by name.
 
     Raises:
-        UserError: If an operator is unknown, or not among the recorded ones.
+        UserError: If an operator is unknown or not among the recorded ones, or the device predicts.
     """
 
     def __init__(
         self, device: Device, names: Sequence[str] | None, store: Store | None = None, reuse: bool = False
     ) -> None:
+        if device.predicts:
+            raise UserError(f"{device.info.name} is predicted, and agents are compared by what was measured")
         self.device = device
         self.operators = _chosen(device, names)
         self._store, self._reuse = store, reuse
         self._spaces: dict[str, ScheduleSpace] = {}
 
     def space(self, name: str) -> ScheduleSpace:
-        """The space of an operator; on a device that replays, of the recorded configs."""
+        """The space that runs on an operator search."""
         if name not in self._spaces:
             self._spaces[name] = space_on(self.device, self.operators[name])
         return self._spaces[name]
 
-    def problem(self, name: str, budget: Budget) -> TuningProblem:
-        """A new problem, nothing known of it."""
-        space = self.space(name)
-        return TuningProblem(space.operator, self.device, space, self._store, budget, self._reuse)
+    def problem(self, name: str, budget: Budget, seed: int) -> TuningProblem:
+        """A new problem, nothing known of it; replayed noise, if there is any, is that of the seed."""
+        space, device = self.space(name), self.device
+        if isinstance(device, RecordedDevice):
+            device = device.reseeded(seed)
+        return TuningProblem(space.operator, device, space, self._store, budget, self._reuse)
+
+    def gain(self, name: str, trial: Trial) -> float:
+        """What a run's best trial is worth: its gain, on a device that replays the recorded one, without noise."""
+        measurement = trial.measurement
+        if isinstance(self.device, RecordedDevice):
+            measurement = self.device.recorded(self.space(name).candidate(trial.vector)) or measurement
+        return measurement.gain or 0.0
 
     def best_known(self, name: str) -> float | None:
         """The gain of the best recorded config of an operator; none on a device that measures."""
-        return self.device.best(self.operators[name]).gain if replays(self.device) else None  # type: ignore[attr-defined]
+        return self.device.best(self.operators[name]).gain if isinstance(self.device, RecordedDevice) else None
 
-
-def replays(device: Device) -> bool:
-    """Whether a device answers from recorded tables."""
-    return bool(getattr(device, "replays", False))
+    def table(self, name: str) -> str:
+        """Checksum of the table that has an operator; empty on a device that measures."""
+        device = self.device
+        return str(device.datasheet(self.operators[name])["sha256"]) if isinstance(device, RecordedDevice) else ""
 
 
 def space_on(device: Device, operator: Operator) -> ScheduleSpace:
-    """The space that runs on a device search."""
-    if not replays(device):
-        return schedules.build_space(operator, device.info)
-    return schedules.build_space(operator, device.info, among=device.configs(operator))  # type: ignore
+    """The space of an operator on a device; where tables are replayed, of what they have."""
+    return schedules.build_space(operator, device.info, among=device.configs(operator))
 
 
 def _chosen(device: Device, names: Sequence[str] | None) -> dict[str, Operator]:
-    if not replays(device):
+    if not isinstance(device, RecordedDevice):
         return {name: operators.get(name) for name in names or ()}
-    recorded: dict[str, Operator] = device.operators  # type: ignore[attr-defined]
     for name in names or ():
-        if name not in recorded:
-            raise unknown("recorded operator", name, recorded)
-    if not recorded:
-        raise UserError("no operator is recorded; record some with python -m experiments.record")
-    return {name: recorded[name] for name in (recorded if names is None else names)}
+        if name not in device.operators:
+            raise unknown("recorded operator", name, device.operators)
+    return {name: device.operators[name] for name in (device.operators if names is None else names)}
 
 
 @functools.lru_cache(maxsize=1)
-def replaying_place(settings: str, names: tuple[str, ...]) -> Place:
-    """The place of this process, for workers: opened once, its spaces kept.
+def recorded_place(settings: str, names: tuple[str, ...]) -> Place:
+    """The place of this process, for workers: opened once, its tables and spaces kept.
 
     Args:
         settings: What `wpk_envs.devices.open_device` is called with, as JSON.

@@ -11,9 +11,8 @@ import json
 import logging
 import os
 import signal
-import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments.comparison.cells import Cell, Run, run_cell
-from experiments.comparison.places import Place, replaying_place, replays
+from experiments.comparison.places import Place, recorded_place
 from experiments.comparison.settings import Entrant, Settings
 from experiments.progress import Steps
 from wpk_envs.errors import UserError
@@ -71,6 +70,7 @@ class Runs:
         if lines:
             _check_same(lines[0], header, path)
         self.finished = {run.cell: run for run in map(Run.from_dict, lines[1:])}
+        _check_tables(self.finished.values(), place, path)
         self._file = JsonLines(path)
         if not lines:
             self._file.append(header)
@@ -103,6 +103,15 @@ def _check_same(found: dict[str, Any], expected: dict[str, Any], path: Path) -> 
         )
 
 
+def _check_tables(runs: Iterable[Run], place: Place, path: Path) -> None:
+    changed = {run.cell.op for run in runs if run.cell.op in place.operators and run.table != place.table(run.cell.op)}
+    if changed:
+        raise UserError(
+            f"the runs in '{path}' were made on other tables of {', '.join(sorted(changed))} than there are now; "
+            "start a new comparison without resume="
+        )
+
+
 def cells_of(settings: Settings, names: Sequence[str]) -> list[Cell]:
     """All runs that are asked for, seed by seed, so that what an interrupted comparison has is balanced."""
     order = itertools.product(range(settings.seeds), names, settings.entrants)
@@ -124,33 +133,21 @@ def run_all(settings: Settings, place: Place, runs: Runs, console: Console) -> l
     if len(missing) < len(wanted):
         console.print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are there already", highlight=False)
     failures: list[Failure] = []
-    started = time.monotonic()
     with Steps(console, "runs", len(missing)) as steps:
-        for number, outcome in enumerate(_outcomes(settings, place, missing), 1):
+        for outcome in _outcomes(settings, place, missing):
             if isinstance(outcome, Run):
                 runs.add(outcome)
             else:
                 failures.append(outcome)
                 log.error("%s: %s\n%s", outcome.cell, outcome.reason, outcome.details)
                 console.print(f"{outcome.cell} failed: {outcome.reason}", highlight=False, markup=False)
-            steps.step(_remark(time.monotonic() - started, number, len(missing) - number))
+            steps.step(steps.pace)
     return failures
-
-
-def _remark(spent: float, done: int, left: int) -> str:
-    """How long it took so far, and about how long it will still take."""
-    return f"{_duration(spent)} so far, about {_duration(spent / done * left)} left"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _outcomes(settings: Settings, place: Place, cells: Sequence[Cell]) -> Iterator[Run | Failure]:
     jobs = min(settings.jobs or os.cpu_count() or 1, len(cells))
-    if jobs > 1 and replays(place.device):
+    if jobs > 1 and place.device.replays:
         return _side_by_side(settings, place, cells, jobs)
     return (_attempt(place, settings.entrants[cell.algo], cell, settings.budget) for cell in cells)
 
@@ -181,7 +178,7 @@ def _deaf_to_interrupts() -> None:
 
 
 def _in_worker(device: str, names: tuple[str, ...], entrant: Entrant, cell: Cell, budget: Budget) -> Run | Failure:
-    return _attempt(replaying_place(device, names), entrant, cell, budget)
+    return _attempt(recorded_place(device, names), entrant, cell, budget)
 
 
 def _attempt(place: Place, entrant: Entrant, cell: Cell, budget: Budget) -> Run | Failure:

@@ -38,11 +38,11 @@ class Scores:
     runs: Mapping[Cell, Run]
     best_known: Mapping[str, float]
 
-    def at_trials(self, points: Sequence[float]) -> np.ndarray:
+    def at_trials(self, points: Sequence[float] | np.ndarray) -> np.ndarray:
         """Fraction of the best known speedup after numbers of trials, ``float[agents, ops, seeds, points]``."""
         return self._each(lambda run: self._curve(run, "trial", points), len(points))
 
-    def at_seconds(self, points: Sequence[float]) -> np.ndarray:
+    def at_seconds(self, points: Sequence[float] | np.ndarray) -> np.ndarray:
         """The same after seconds of search."""
         return self._each(lambda run: self._curve(run, "seconds", points), len(points))
 
@@ -78,7 +78,7 @@ class Scores:
                         array[a, o, seed] = figures(run)
         return array
 
-    def _curve(self, run: Run, clock: str, points: Sequence[float]) -> np.ndarray:
+    def _curve(self, run: Run, clock: str, points: Sequence[float] | np.ndarray) -> np.ndarray:
         """Fractions at points of a run's step curve, 0 before its first step."""
         gains = np.array([0.0, *(step.gain for step in run.improvements)])
         places = [getattr(step, clock) for step in run.improvements]

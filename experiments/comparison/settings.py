@@ -14,7 +14,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import agents
-from experiments.comparison.places import REPLAYING
+from experiments.comparison.places import RECORDED
 from experiments.complaints import one_line
 from experiments.config import BudgetConfig, DeviceConfig, ProgramConfig, agent_node, budget_of, device_of
 from wpk_envs import devices, operators
@@ -183,7 +183,7 @@ def _check_numbers(cfg: DictConfig) -> None:
 
 def _check_place(cfg: DictConfig, device: DeviceConfig) -> None:
     """What goes with a device that replays, and what with one that measures."""
-    if device.name in REPLAYING:
+    if device.name == RECORDED:
         return
     devices.check_measures(device.name)
     if cfg.ops is None:

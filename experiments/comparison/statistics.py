@@ -57,7 +57,9 @@ def iqm_of_seeds(scores: np.ndarray) -> np.ndarray:
     return stats.trim_mean(present, 0.25, axis=0) if len(present) else np.full(scores.shape[-1], np.nan)
 
 
-def share_reaching(scores: np.ndarray, thresholds: Sequence[float], resamples: int = RESAMPLES) -> Estimates:
+def share_reaching(
+    scores: np.ndarray, thresholds: Sequence[float] | np.ndarray, resamples: int = RESAMPLES
+) -> Estimates:
     """A performance profile: the share of the runs that reach each threshold.
 
     Args:
