@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from matplotlib.ticker import MaxNLocator
 
@@ -46,6 +46,12 @@ class Axis:
     end: float
     base: int | None = None
     unit: str = ""
+
+    @staticmethod
+    def around_one(speedups: Iterable[float | None]) -> Axis:
+        """A logarithmic axis with all speedups and 1 on it, in percent of a column's width."""
+        known = [speedup for speedup in speedups if speedup]
+        return Axis(min([0.9, *known]) * 0.95, max([1.1, *known]) * 1.05, 0, 100, 10)
 
     def __call__(self, value: float) -> float:
         """Where a value is drawn; values outside are drawn at the edge."""
@@ -111,10 +117,13 @@ class Chart:
         y_label: What is up it.
         lines: At least one, with points.
         x_base: Base of a logarithmic horizontal axis.
+        x_low: Where the horizontal axis begins; at the first point if none.
         y_range: Range of the vertical axis; from the lines if none.
         y_unit: Written after its numbers.
         reference: A value with its name, drawn across.
+        width: Of the picture.
         height: Of the picture.
+        margins: Top, right, bottom and left of the lines.
     """
 
     title: str
@@ -122,18 +131,20 @@ class Chart:
     y_label: str
     lines: Sequence[Line]
     x_base: int | None = None
+    x_low: float | None = None
     y_range: tuple[float, float] | None = None
     y_unit: str = ""
     reference: tuple[float, str] | None = None
     width: float = 460
     height: float = 290
-    margins: tuple[float, float, float, float] = field(default=(14, 14, 44, 52))  # top, right, bottom, left
+    margins: tuple[float, float, float, float] = (14, 14, 44, 52)
 
     @property
     def x(self) -> Axis:
         """The horizontal axis."""
         places = [x for line in self.lines for x, _ in line.points]
-        return Axis(min(places), max(places), self.margins[3], self.width - self.margins[1], self.x_base)
+        low = min(places) if self.x_low is None else self.x_low
+        return Axis(low, max(places), self.margins[3], self.width - self.margins[1], self.x_base)
 
     @property
     def y(self) -> Axis:
@@ -148,8 +159,8 @@ class Chart:
 
     @property
     def legend(self) -> list[Line]:
-        """The first line of every name."""
-        return list({line.name: line for line in reversed(self.lines)}.values())[::-1]
+        """A line of every name, in the order of their first."""
+        return list({line.name: line for line in self.lines}.values())
 
     def path(self, line: Line) -> str:
         """A line as SVG path data."""
@@ -178,8 +189,8 @@ class Histogram:
 
     edges: Sequence[float]
     counts: Sequence[int]
-    width: float = 460
-    height: float = 58
+    width: float = 640
+    height: float = 64
 
     @property
     def x(self) -> Axis:

@@ -20,6 +20,7 @@ OUTPUTS = Path("outputs")
 KINDS = {
     "run": ("op", "algo", "trials", "predicted"),
     "compare": ("agents", "seeds"),
+    "tables": ("groups", "paper", "operators"),
 }
 """Programs whose results a report shows, and keys by which their summaries are known."""
 

@@ -22,6 +22,8 @@ RESAMPLES = 300
 """Of the bands of curves and profiles; the intervals in tables are the comparison's own."""
 
 FEW_SEEDS = 5
+WIDTH = 760
+"""Of the charts, which have many lines."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ def _words(summary: Mapping[str, Any], standings: Sequence[Standing], last: str,
     if figure["low"] is None:
         words.append("There is one seed only, so nothing is said of who is better.")
     elif tied:
-        words.append(f"This comparison does not tell it apart from {listed(tied)}.")
+        others = "any other agent" if len(tied) == len(standings) - 1 > 1 else listed(tied)
+        words.append(f"This comparison does not tell it apart from {others}.")
     elif len(standings) > 1:
         words.append("No other agent's interval reaches into its own.")
     quick = [row for row in standings if row.figures.get(last, {}).get("trials_to_95") is not None]
@@ -245,13 +248,13 @@ def _over(x_label: str, lines: Sequence[Line], naming: Naming) -> Chart:
         x_base=2 if x_label == "trials" else 10,
         y_range=(_floor(lines), 100.0),
         y_unit="%",
+        width=WIDTH,
     )
 
 
 def _floor(lines: Sequence[Line]) -> float:
-    """Where the vertical axis begins: below most of what is drawn."""
-    heights = sorted(y for line in lines for _, y in line.points[len(line.points) // 4 :])
-    return 10 * math.floor(heights[len(heights) // 50] / 10)
+    """Where the vertical axis begins: at the tens below the lowest line."""
+    return 10.0 * math.floor(min(min(y for line in lines for _, y in line.points), 90.0) / 10)
 
 
 def _profile(scores: Scores, standings: Sequence[Standing], trials: int, naming: Naming) -> Chart:
@@ -274,6 +277,7 @@ def _profile(scores: Scores, standings: Sequence[Standing], trials: int, naming:
         lines=lines,
         y_range=(0.0, 100.0),
         y_unit="%",
+        width=WIDTH,
     )
 
 

@@ -15,6 +15,7 @@ from experiments.reporting.comparison import Comparison, comparison_of
 from experiments.reporting.landscape import Landscape, landscapes_of
 from experiments.reporting.provenance import Sheet, Source, sheets_of, source_of
 from experiments.reporting.runs import Curves, Tuned, Winner, curves_of, speedup_axis, tuned_of, winners_of
+from experiments.reporting.speedups import Speedups, speedups_of
 from wpk_envs.records.library import TableFolder
 
 
@@ -26,6 +27,7 @@ class Part:
         naming: Which of both.
         tuned: Operators that runs tuned.
         curves: Their best so far.
+        speedups: Speedup tables of networks, which are always measured.
         comparisons: Comparisons of agents.
         maps: Recorded schedule spaces.
         winners: The winning schedules.
@@ -34,12 +36,13 @@ class Part:
     naming: Naming
     tuned: Sequence[Tuned]
     curves: Sequence[Curves]
+    speedups: Sequence[Speedups]
     comparisons: Sequence[Comparison]
     maps: Sequence[Landscape]
     winners: Sequence[Winner]
 
     def __bool__(self) -> bool:
-        return bool(self.tuned or self.comparisons or self.maps)
+        return bool(self.tuned or self.speedups or self.comparisons or self.maps)
 
     @property
     def key(self) -> str:
@@ -59,7 +62,7 @@ class Part:
     @cached_property
     def sentences(self) -> list[str]:
         """What it shows, in plain words."""
-        return list(story.sentences_of(self.naming, self.tuned, self.comparisons, self.maps))
+        return list(story.sentences_of(self.naming, self.tuned, self.speedups, self.comparisons, self.maps))
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Content:
     Attributes:
         measured: What was measured.
         predicted: What was predicted.
-        sources: Where the runs and comparisons come from.
+        sources: Where the results of programs come from.
         table_sets: The recorded tables.
         taken: What the page was made of, in sentences.
         missing: What is not on it, in sentences.
@@ -131,15 +134,17 @@ def content_of(found: Found, folders: Sequence[str], date: str, versions: dict[s
         maps += drawn
         taken += notes
     comparisons = [comparison_of(r, place, styles) for place, r in enumerate(found.of("compare"), 1)]
+    speedups = [speedups_of(result) for result in found.of("tables")]
     tuned = tuned_of(found.of("run"))
-    measured, predicted = (_part(naming, tuned, comparisons, maps, styles, taken) for naming in (MEASURED, PREDICTED))
+    measured = _part(MEASURED, tuned, speedups, comparisons, maps, styles, taken)
+    predicted = _part(PREDICTED, tuned, [], comparisons, maps, styles, taken)
     return Content(
         measured=measured,
         predicted=predicted,
         sources=[source_of(result) for result in found.results],
         table_sets=table_sets,
         taken=taken,
-        missing=_missing(tuned, comparisons, table_sets),
+        missing=_missing(tuned, speedups, comparisons, table_sets),
         date=date,
         versions=versions,
         command=command,
@@ -149,6 +154,7 @@ def content_of(found: Found, folders: Sequence[str], date: str, versions: dict[s
 def _part(
     naming: Naming,
     tuned: Sequence[Tuned],
+    speedups: Sequence[Speedups],
     comparisons: Sequence[Comparison],
     maps: Sequence[Landscape],
     styles: Styles,
@@ -161,6 +167,7 @@ def _part(
         naming=naming,
         tuned=mine,
         curves=curves,
+        speedups=speedups,
         comparisons=[each for each in comparisons if each.naming == naming],
         maps=[each for each in maps if each.naming == naming],
         winners=winners_of(mine),
@@ -173,10 +180,16 @@ def _table_set(folder: str) -> TableSet:
     return TableSet(folder, tables, sheets_of(tables), command)
 
 
-def _missing(tuned: Sequence[Tuned], comparisons: Sequence[Comparison], table_sets: Sequence[TableSet]) -> list[str]:
-    sorts = {
+def _missing(
+    tuned: Sequence[Tuned],
+    speedups: Sequence[Speedups],
+    comparisons: Sequence[Comparison],
+    table_sets: Sequence[TableSet],
+) -> list[str]:
+    sorts: dict[str, Sequence[object]] = {
         "tuned operators (python -m experiments.run makes some)": tuned,
         "a comparison of agents (python -m experiments.compare makes one)": comparisons,
+        "speedups of networks (python -m experiments.tables makes tables)": speedups,
         "recorded schedule spaces (python -m experiments.record makes tables)": table_sets,
     }
     return [sort for sort, there in sorts.items() if not there]

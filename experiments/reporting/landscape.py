@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,8 @@ NEAR = 0.95
 """Share of the best speedup from which a config counts as near the best."""
 
 BINS = 44
-LEVELS = 7
-"""Shades of a heat map."""
+SHADES = (0.5, 0.65, 0.8, 0.9, 0.95, 0.98)
+"""Shares of the best speedup from which a cell of a heat map has the next shade."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Cell:
-    """The configs that share the values of two knobs; ``level`` is the shade, 0 to `LEVELS` - 1, of the best."""
+    """The configs that share the values of two knobs; ``level`` is the shade, how many of `SHADES` the best reaches."""
 
     best: float
     median: float
@@ -193,14 +194,13 @@ def _heat_map(space: ScheduleSpace, gains: Mapping[Prefix, float], knobs: Sequen
     groups: dict[tuple[int, int], list[float]] = {}
     for vector, gain in gains.items():
         groups.setdefault((vector[rows], vector[columns]), []).append(gain)
-    tops = [max(group) for group in groups.values()]
-    low, range_ = min(tops), math.log(max(tops) / min(tops)) or 1.0
+    greatest = max(gains.values())
 
     def cell(row: int, column: int) -> Cell | None:
         group = groups.get((row, column))
         if group is None:
             return None
-        level = round((LEVELS - 1) * math.log(max(group) / low) / range_)
+        level = bisect.bisect_right(SHADES, max(group) / greatest)
         return Cell(max(group), statistics.median(group), len(group), level)
 
     row_options, column_options = (sorted({pair[side] for pair in groups}) for side in (0, 1))

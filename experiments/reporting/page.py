@@ -12,7 +12,7 @@ from experiments.reporting.charts import Histogram
 from experiments.reporting.content import Content
 
 PACKAGE, TEMPLATES = "experiments.reporting", "page"
-NOTHING = "–"
+NOTHING = "-"
 
 
 def render(content: Content) -> str:

@@ -58,7 +58,9 @@ def _what(result: Result) -> str:
     summary = result.summary
     if result.kind == "run":
         return f"{summary['algo']} on {summary['op']}"
-    return f"comparison of {', '.join(summary['agents'])}"
+    if result.kind == "tables":
+        return f"speedup tables of {len(summary['operators'])} operators"
+    return f"comparison of {len(summary['agents'])} agents"
 
 
 def _seeds(summary: Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ from wpk_envs.core import Knob
 from wpk_envs.errors import UserError
 from wpk_envs.schedules import encoding_for
 
-SCRIPT_BYTES = 1_500_000
-"""Of all scripts together; those beyond are named and left out, so that the page stays small."""
+SCRIPT_BYTES = 1_200_000
+"""Of all measured scripts together, and of all predicted ones; those beyond are named and left out, so that the page stays small."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,8 @@ def tuned_of(results: Sequence[Result]) -> list[Tuned]:
 
 
 def speedup_axis(tuned: Sequence[Tuned]) -> Axis:
-    """One logarithmic axis for all speedups and their intervals, in percent of a column's width."""
-    figures = [each.figure(key) for each in tuned for key in ("speedup", "speedup_low", "speedup_high")]
-    known = [figure for figure in figures if figure]
-    return Axis(min([0.9, *known]) * 0.95, max([1.1, *known]) * 1.05, 0, 100, 10)
+    """One axis for all speedups and their intervals."""
+    return Axis.around_one(each.figure(key) for each in tuned for key in ("speedup", "speedup_low", "speedup_high"))
 
 
 @dataclass(frozen=True)
@@ -152,6 +150,7 @@ def _chart(
         x_label="trials" if over == "trials" else "seconds of search",
         y_label=what,
         lines=lines,
+        x_low=0.0,
         y_unit="x" if compared else "",
         reference=(1.0, naming.baseline) if compared else None,
     )
@@ -174,9 +173,9 @@ class Winner:
     remark: str
 
 
-def winners_of(tuned: Sequence[Tuned], room: int = SCRIPT_BYTES) -> list[Winner]:
+def winners_of(tuned: Sequence[Tuned]) -> list[Winner]:
     """The winning schedules of all that have one, with scripts as long as there is room for them."""
-    winners = []
+    winners, room = [], SCRIPT_BYTES
     for each in tuned:
         if not each.config:
             continue

@@ -11,6 +11,7 @@ from experiments.naming import Naming
 from experiments.reporting.comparison import Comparison, listed
 from experiments.reporting.landscape import Landscape
 from experiments.reporting.runs import Tuned
+from experiments.reporting.speedups import Speedups
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Tile:
 
 
 def tiles_of(
-    naming: Naming, tuned: Sequence[Tuned], comparisons: Sequence[Comparison], maps: Sequence[Landscape]
+    naming: Naming,
+    tuned: Sequence[Tuned],
+    comparisons: Sequence[Comparison],
+    maps: Sequence[Landscape],
 ) -> Iterator[Tile]:
     """The figures that stand at the top."""
     compared = _compared(tuned)
@@ -50,11 +54,17 @@ def tiles_of(
 
 
 def sentences_of(
-    naming: Naming, tuned: Sequence[Tuned], comparisons: Sequence[Comparison], maps: Sequence[Landscape]
+    naming: Naming,
+    tuned: Sequence[Tuned],
+    speedups: Sequence[Speedups],
+    comparisons: Sequence[Comparison],
+    maps: Sequence[Landscape],
 ) -> Iterator[str]:
     """What was found, a sentence or a few for each sort of result."""
     if tuned:
         yield " ".join(_about_runs(naming, tuned))
+    for table in speedups:
+        yield " ".join(_about_networks(table))
     for each in comparisons:
         yield " ".join(each.words)
     if maps:
@@ -68,8 +78,8 @@ def _compared(tuned: Sequence[Tuned]) -> list[Tuned]:
 def _about_runs(naming: Naming, tuned: Sequence[Tuned]) -> Iterator[str]:
     devices = listed(list(dict.fromkeys(str(each.summary.get("device_name", "?")) for each in tuned)))
     count = _count(len({each.summary["op"] for each in tuned}), "operator")
-    verb = "was tuned for" if naming.predicted else "was tuned on"
-    yield f"{count} {verb if count.startswith('1 ') else verb.replace('was', 'were')} {devices}, in {_count(len(tuned), 'run')}."
+    verb = "was" if count.startswith("1 ") else "were"
+    yield f"{count} {verb} tuned {'for' if naming.predicted else 'on'} {devices}, in {_count(len(tuned), 'run')}."
     compared = sorted(_compared(tuned), key=lambda each: each.figure("speedup"))
     if len(compared) > 1:
         low, high = compared[0], compared[-1]
@@ -103,6 +113,18 @@ def _about_losses(naming: Naming, compared: Sequence[Tuned]) -> Iterator[str]:
         yield f"Not told apart from it (the 95% interval holds 1x): {_named(unsure)}."
     if bounds and not slower and not unsure and all(low is not None for _, low, _ in bounds):
         yield "Every 95% interval lies above 1x."
+
+
+def _about_networks(table: Speedups) -> Iterator[str]:
+    yield f"{table.measured} of {len(table.result.summary['operators'])} operators of networks were measured."
+    parts = [
+        f"{group['over_vendor_geomean']:.2f}x on {group['group']} (geometric mean of {group['over_vendor_measured']}, "
+        f"{group['over_vendor_max']:.2f}x at most)"
+        for group in table.groups
+        if group["over_vendor_measured"]
+    ]
+    if parts:
+        yield f"Speedups over the vendor's best: {'; '.join(parts)}."
 
 
 def _about_maps(naming: Naming, maps: Sequence[Landscape]) -> Iterator[str]:
