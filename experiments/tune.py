@@ -17,7 +17,7 @@ from experiments import plot, predicted_summary, summary
 from experiments.files import write_json
 from experiments.finals import Final, remeasure, unrepeated
 from experiments.journal import Journal
-from experiments.loggers import Tracked, WandbLogger
+from experiments.loggers import Tracked, open_logger
 from experiments.naming import Naming
 from experiments.progress import Display
 from experiments.settings import Settings
@@ -98,7 +98,7 @@ class _Tuning:
         self.naming = Naming(place.device.predicts)
         self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume, self.naming)
         self.display = Display(place.console, f"{settings.algo} on {name}", settings.budget.trials)
-        self.logger = WandbLogger(self._tracked(), folder, self._warn)
+        self.logger = open_logger(settings.logger, self._tracked(), folder, self._warn)
         self.problem = TuningProblem(
             operator,
             place.device,
@@ -206,15 +206,13 @@ class _Tuning:
         commit = summary.source_commit()
         tags = [self.name, device.info.name, settings.algo, *([f"commit {commit}"] if commit else [])]
         tags += ["predicted"] if self.naming.predicted else []
-        given = settings.logger
+        read = {name for template in self.space.templates.values() for name in template.knobs}
         return Tracked(
-            mode=given["mode"],
-            project=given["project"],
-            entity=given["entity"],
-            group=given["group"] or settings.op,
             name=f"{settings.algo}-{self.name.replace('/', '-')}-seed{settings.seed}",
-            tags=tuple(tags),
+            group=settings.op,
             config=settings.config,
+            tags=tuple(tags),
+            knobs=("template", *(knob.name for knob in self.space.encoding.knobs if knob.name in read)),
             naming=self.naming,
         )
 

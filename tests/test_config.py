@@ -19,6 +19,7 @@ from experiments import bench, config, files, settings
 from experiments import store as _store  # noqa: F401  (registers its schema)
 from experiments.figures import TARGETS, Figure
 from experiments.launcher import DEFECT, INTERRUPTED, USER_ERROR, run_program
+from experiments.loggers import settings as loggers
 from wpk_envs import devices, operators
 from wpk_envs.devices.cuda import descriptions
 from wpk_envs.errors import UserError
@@ -84,10 +85,14 @@ class TestComposition:
 
     @pytest.mark.parametrize(
         "choice",
-        ["device=auto", "device=cpu", "device=cuda", "budget=default", "budget=quick", "logger=wandb", "logger=none"],
+        ["device=auto", "device=cpu", "device=cuda", "budget=default", "budget=quick"],
     )
     def test_every_other_choice(self, composed, choice):
         settings.settings_of(composed(choice))
+
+    @pytest.mark.parametrize("name", loggers.NAMES)
+    def test_every_logger(self, composed, name):
+        assert settings.settings_of(composed(f"logger={name}")).logger.name == name
 
     @pytest.mark.parametrize("name", devices.DEVICES)
     def test_settings_of_a_device_are_those_that_it_opens_with(self, composed, name):
@@ -129,7 +134,7 @@ class TestComposition:
         settings.settings_of(composed(f"experiment={path.stem}"))
 
     def test_bench(self, composed):
-        assert bench.check(composed(program="bench")).logger["mode"] == "disabled"
+        assert bench.check(composed(program="bench")).logger.name == "none"
 
     def test_store(self, composed):
         assert composed(program="store").action == "list"
@@ -138,7 +143,7 @@ class TestComposition:
         made = settings.settings_of(composed())
         assert (made.op, made.algo, made.device.name, made.seed) == ("conv3x3", "ppo", "auto", 0)
         assert (made.budget.trials, made.budget.seconds) == (128, None)
-        assert made.logger["mode"] == "offline"
+        assert (made.logger.name, made.logger.mode) == ("wandb", "offline")
         assert made.config["op"]["kernel"] == [3, 3]
 
     def test_every_key_is_explained(self, composed):
@@ -225,6 +230,9 @@ MISTAKES = {
     "algo=ga algo.population=1": "population",
     "seed=-1": "seed must be a whole number of at least 0, not -1",
     "logger.mode=on": r"unknown logger.mode 'on'.*\(allowed: disabled, offline, online\)",
+    "logger=csv logger.name=wandb": r"unknown logger.name 'wandb' \(allowed: csv, none, tensorboard\)",
+    "logger=tensorboard logger.project=mine": r"unknown key 'logger.project'.*\(allowed: logger.name\)",
+    "logger=mlflow": r"unknown logger 'mlflow' \(allowed: csv, none, tensorboard, wandb\)",
     "algo=ppo,ga": r"'algo=ppo,ga' gives several values; add -m",
     "op.kernel=1,7": r"'op.kernel=1,7' gives several values.*op.kernel=\[...\]",
     "algo": "'algo' cannot be read; write KEY=VALUE",
