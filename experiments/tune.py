@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,7 +97,7 @@ class _Tuning:
         self.naming = Naming(place.device.predicts)
         self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume, self.naming)
         self.display = Display(place.console, f"{settings.algo} on {name}", settings.budget.trials)
-        self.logger = open_logger(settings.logger, self._tracked(), folder, self._warn)
+        self.logger = open_logger(settings.logger, self._tracked(), folder)
         self.problem = TuningProblem(
             operator,
             place.device,
@@ -215,9 +214,6 @@ class _Tuning:
             knobs=("template", *(knob.name for knob in self.space.encoding.knobs if knob.name in read)),
             naming=self.naming,
         )
-
-    def _warn(self, sentence: str) -> None:
-        print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
 def _journal(path: Path, space: ScheduleSpace, resume: bool, naming: Naming) -> Journal:

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 import agents
 from experiments import bench, config, files, settings
+from experiments import dashboard as _dashboard  # noqa: F401  (registers its schema)
 from experiments import store as _store  # noqa: F401  (registers its schema)
 from experiments.figures import TARGETS, Figure
 from experiments.launcher import DEFECT, INTERRUPTED, USER_ERROR, run_program
@@ -155,7 +156,8 @@ class TestComposition:
             *([f"device={name}"] for name in (*devices.DEVICES, "p100")),
         ):
             keys |= set(_keys(composed(*overrides)))
-        keys |= set(_keys(composed(program="bench"))) | set(_keys(composed(program="store")))
+        for program in ("bench", "store", "dashboard"):
+            keys |= set(_keys(composed(program=program)))
         explained = set(re.findall(r"`([a-z0-9_.]+)`", text))
         assert keys - explained == set()
 

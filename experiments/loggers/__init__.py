@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.loggers.contract import Guarded, Logger, Nothing, Tracked, Warn
+from experiments.loggers.contract import Guarded, Logger, Nothing, Tracked, Warn, warn_user
 from experiments.loggers.csv_logger import CsvLogger
 from experiments.loggers.settings import LoggerConfig, WandbConfig
+from experiments.loggers.summaries import comparison_digest, log_summary, speedups_digest
 from experiments.loggers.tensorboard_logger import TensorBoardLogger
 from experiments.loggers.wandb_logger import WandbLogger
 
-__all__ = ["Logger", "LoggerConfig", "Tracked", "WandbConfig", "open_logger"]
+__all__ = [
+    "Logger",
+    "LoggerConfig",
+    "Tracked",
+    "WandbConfig",
+    "comparison_digest",
+    "log_summary",
+    "open_logger",
+    "speedups_digest",
+]
 
 
-def open_logger(config: LoggerConfig, tracked: Tracked, folder: Path, warn: Warn) -> Logger:
+def open_logger(config: LoggerConfig, tracked: Tracked, folder: Path, warn: Warn = warn_user) -> Logger:
     """Make the logger that was asked for; nothing is written before its start.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,11 @@ class Guarded:
             self._warn(f"{self._what} failed ({reason(error)}); the run goes on without it")
 
 
+def warn_user(sentence: str) -> None:
+    """Print a warning to standard error."""
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
 def reason(error: BaseException) -> str:
-    """An error's first line, or its kind."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """An error's first line without its full stop, or its kind."""
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

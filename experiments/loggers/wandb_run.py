@@ -94,11 +94,18 @@ def quiet() -> Any:
     return settings
 
 
+def has_key() -> bool:
+    """Whether there is an account to be online with."""
+    import wandb
+
+    return bool(wandb.api.api_key)
+
+
 def _open(config: WandbConfig, tracked: Tracked, folder: Path) -> Any:
     import wandb
 
     settings = quiet()
-    if config.mode == "online" and not wandb.api.api_key:
+    if config.mode == "online" and not has_key():
         raise RuntimeError("logger.mode=online needs an API key: run `wandb login`, or use logger.mode=offline")
     return wandb.init(
         mode=config.mode,  # type: ignore[arg-type]
