@@ -6,6 +6,7 @@ Builds them for searches, comparisons and speedup tables, and writes their specs
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def act(cfg: DictConfig, folder: Path) -> None:
         board = getattr(boards, kind)(config, entity)
         path = folder / f"{kind}.json"
         write_json(path, boards.spec(board))
-        url = _asked(f"the {kind}", lambda board=board: board.save().url) if saves else None
+        url = _asked(f"the {kind}", functools.partial(_saved, board)) if saves else None
         found[kind] = {"spec": str(path), "url": url}
         console.print(f"{kind}: {url or f'written to {path}, not saved'}", highlight=False, soft_wrap=True)
     publish({"project": config.project, "entity": entity or None, "group": config.group, **found}, folder, cfg.out)
@@ -112,6 +113,10 @@ def _default_entity() -> str:
     import wandb
 
     return wandb.Api().default_entity
+
+
+def _saved(board: Any) -> str:
+    return board.save().url
 
 
 def _asked(what: str, ask: Callable[[], str]) -> str:
