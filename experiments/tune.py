@@ -93,7 +93,8 @@ class _Tuning:
         self.folder = folder
         self.started = time.perf_counter()
         settings = place.settings
-        self.space = schedules.build_space(operator, place.device.info, templates)
+        among = place.device.configs(operator)
+        self.space = schedules.build_space(operator, place.device.info, templates, among=among)
         self.naming = Naming(place.device.predicts)
         self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume, self.naming)
         self.display = Display(place.console, f"{settings.algo} on {name}", settings.budget.trials)
@@ -147,7 +148,7 @@ class _Tuning:
     def _final(self, interrupted: bool) -> tuple[Final | None, bool]:
         if not interrupted:
             with contextlib.suppress(KeyboardInterrupt):
-                if not self.naming.predicted:
+                if not (self.naming.predicted or self.place.device.replays):
                     self.place.console.print("measuring the best schedules again in new processes ...")
                 return remeasure(self.problem), False
         return unrepeated(self.problem), True
