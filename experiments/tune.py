@@ -206,6 +206,7 @@ class _Tuning:
         commit = summary.source_commit()
         tags = [self.name, device.info.name, settings.algo, *([f"commit {commit}"] if commit else [])]
         tags += ["predicted"] if self.naming.predicted else []
+        tags += ["recorded"] if device.replays else []
         read = {name for template in self.space.templates.values() for name in template.knobs}
         return Tracked(
             name=f"{settings.algo}-{self.name.replace('/', '-')}-seed{settings.seed}",
