@@ -15,6 +15,7 @@ _CLASSES = {
     "ppo": "agents.ppo:PPO",
     "ppo_oneshot": "agents.ppo_oneshot:PPOOneShot",
     "ppo_refine": "agents.ppo_refine:PPORefine",
+    "ppo_screened": "agents.ppo_screened:PPOScreened",
     "ga": "agents.ga:GeneticAlgorithm",
     "local_search": "agents.local_search:LocalSearch",
     "annealing": "agents.annealing:Annealing",

@@ -32,6 +32,10 @@ class TestPPORefine(AgentConformance):
     name = "ppo_refine"
 
 
+class TestPPOScreened(AgentConformance):
+    name = "ppo_screened"
+
+
 class TestGA(AgentConformance):
     name = "ga"
 
