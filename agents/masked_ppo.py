@@ -1,15 +1,13 @@
-"""What the agents share that train sb3-contrib's MaskablePPO: its settings, what it is paid, when it ends."""
+"""What the agents share that train sb3-contrib's MaskablePPO: its settings, and when it ends."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents.base import Agent
 from wpk_envs.tuning import TuningProblem
@@ -70,29 +68,3 @@ class UntilDone(BaseCallback):
 
     def _on_step(self) -> bool:
         return not self.problem.done
-
-
-class RiskSeekingReward(VecEnvWrapper):
-    """Replaces terminal rewards by their excess over a quantile of all trials so far.
-
-    What counts in a search is the best config, not the average one: a terminal reward is how far it exceeds the
-    (1 - ``top``) quantile, 0 below it, in the spirit of risk-seeking policy gradients (Petersen et al.,
-    arXiv 1912.04871).
-    """
-
-    def __init__(self, venv: VecEnv, problem: TuningProblem, top: float) -> None:
-        super().__init__(venv)
-        self._problem = problem
-        self._top = top
-
-    def reset(self) -> VecEnvObs:
-        """Start all episodes."""
-        return self.venv.reset()
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Step, and replace the rewards of the episodes that ended."""
-        observations, rewards, dones, infos = self.venv.step_wait()
-        if dones.any() and self._problem.trials:
-            excess = np.maximum(rewards - np.quantile(self._problem.rewards, 1 - self._top), 0.0)
-            rewards = np.where(dones, excess, rewards).astype(np.float32)
-        return observations, rewards, dones, infos

@@ -3,8 +3,9 @@
 Four things distinguish it from SB3-contrib's MaskablePPO with its default settings:
 
 - **Small updates.** One after every ``n_envs`` episodes, so that 128 trials give 16 updates.
-- **Risk-seeking reward.** What counts in a search is the best config, not the average one: see
-  `agents.masked_ppo.RiskSeekingReward`.
+- **Risk-seeking reward.** What counts in a search is the best config, not the average one. A terminal
+  reward is how far it exceeds the (1 - ``top``) quantile of all trials so far, 0 below it, in the spirit
+  of risk-seeking policy gradients (Petersen et al., arXiv 1912.04871).
 - **Masks without replacement.** Options below which everything was tried are masked out, so a policy
   that has settled on a config goes on to its neighbours in place of asking again.
 - **Cloning.** Between updates the policy imitates the ``clone`` best configs found so far.
@@ -20,8 +21,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from agents.masked_ppo import ENDLESS, MaskedPPO, RiskSeekingReward, UntilDone
+from agents.masked_ppo import ENDLESS, MaskedPPO, UntilDone
 from agents.torch_setup import small_torch
 from wpk_envs.envs.construct import Construct
 from wpk_envs.envs.sb3 import SB3ScheduleVecEnv
@@ -74,6 +77,27 @@ class PPO(MaskedPPO):
             self._model.set_parameters(path, device="cpu")
         except (ValueError, RuntimeError, KeyError) as error:
             raise UserError(f"algo.policy='{path}' does not fit this network: {error}") from error
+
+
+class RiskSeekingReward(VecEnvWrapper):
+    """Replaces terminal rewards by their excess over a quantile of all trials so far."""
+
+    def __init__(self, venv: VecEnv, problem: TuningProblem, top: float) -> None:
+        super().__init__(venv)
+        self._problem = problem
+        self._top = top
+
+    def reset(self) -> VecEnvObs:
+        """Start all episodes."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step, and replace the rewards of the episodes that ended."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        if dones.any() and self._problem.trials:
+            excess = np.maximum(rewards - np.quantile(self._problem.rewards, 1 - self._top), 0.0)
+            rewards = np.where(dones, excess, rewards).astype(np.float32)
+        return observations, rewards, dones, infos
 
 
 class Between(UntilDone):

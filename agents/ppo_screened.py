@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from agents.masked_ppo import ENDLESS, MaskedPPO, RiskSeekingReward, UntilDone
+from agents.masked_ppo import ENDLESS, MaskedPPO, UntilDone
 from agents.moves import draw, new
 from agents.torch_setup import small_torch
 from wpk_envs.core import Measurement
@@ -31,13 +31,11 @@ if TYPE_CHECKING:
 class PPOScreened(MaskedPPO):
     """MaskablePPO on ``n_envs`` proposals per update, of which ``batch`` configs are measured.
 
-    The policy is paid the reward of proposals that were measured, the predicted reward of the others; of both
-    the excess over a quantile of all trials so far.
+    The policy is paid the reward of proposals that were measured, the predicted reward of the others.
 
     Attributes:
         batch: Configs measured between two updates.
         epsilon: Share of the trials that is random.
-        top: Share of the trials so far that is rewarded.
         trees: Trees of the cost model.
         model_learning_rate: The cost model's step size.
     """
@@ -46,14 +44,13 @@ class PPOScreened(MaskedPPO):
     n_envs: int = 64
     batch: int = 8
     epsilon: float = 0.1
-    top: float = 0.2
     trees: int = 50
     model_learning_rate: float = 0.15
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check(1, math.inf, "batch", "trees")
-        self.check(0, 1, "epsilon", "top")
+        self.check(0, 1, "epsilon")
         self.check(1e-6, math.inf, "model_learning_rate")
 
     def search(self, problem: TuningProblem, seed: int) -> None:
@@ -65,8 +62,7 @@ class PPOScreened(MaskedPPO):
         screen.start()
         with small_torch(seed):
             env = SB3ScheduleVecEnv(problem, self.n_envs, exclude_tried=True, measure=screen)
-            model = self.new_model(RiskSeekingReward(env, problem, self.top), problem.space.length, seed)
-            model.learn(ENDLESS, callback=UntilDone(problem))
+            self.new_model(env, problem.space.length, seed).learn(ENDLESS, callback=UntilDone(problem))
 
 
 class Screen:
