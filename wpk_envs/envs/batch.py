@@ -18,6 +18,7 @@ from wpk_envs.schedules.space import Prefix
 from wpk_envs.tuning import TuningProblem
 
 Infos = dict[str, Any]
+MeasureBatch = Callable[[Sequence[Prefix]], list[Measurement | None]]
 
 FORMULATIONS: dict[str, type[Formulation]] = {f.name: f for f in (Construct, OneShot, Refine)}
 
@@ -87,17 +88,21 @@ class ScheduleBatch:
         problem: What is tuned; all episodes share its budget and its trials.
         formulation: One of `FORMULATIONS`.
         num_envs: Number of episodes at a time.
+        measure: Answers the configs of a step, as `TuningProblem.measure` does, which it is if none.
 
     Raises:
         UserError: If there is no such formulation, or no environment at all.
     """
 
-    def __init__(self, problem: TuningProblem, formulation: str, num_envs: int) -> None:
+    def __init__(
+        self, problem: TuningProblem, formulation: str, num_envs: int, measure: MeasureBatch | None = None
+    ) -> None:
         if formulation not in FORMULATIONS:
             raise unknown("formulation", formulation, FORMULATIONS)
         if num_envs < 1:
             raise UserError(f"num_envs must be 1 or more, not {num_envs}")
         self.problem = problem
+        self._answer = measure or problem.measure
         self.formulation = FORMULATIONS[formulation](problem)
         self.episodes = [self.formulation.episode() for _ in range(num_envs)]
 
@@ -125,7 +130,7 @@ class ScheduleBatch:
 
     def _measure(self, requests: Sequence[Prefix | None]) -> list[Measurement | None]:
         wanted = [vector for vector in requests if vector is not None]
-        answers = iter(self.problem.measure(wanted) if wanted else [])
+        answers = iter(self._answer(wanted) if wanted else [])
         return [None if vector is None else next(answers) for vector in requests]
 
     def observations(self) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wpk_envs.envs.batch import ScheduleBatch
+from wpk_envs.envs.batch import MeasureBatch, ScheduleBatch
 from wpk_envs.envs.construct import Construct, masked_out
 from wpk_envs.envs.formulation import FAILURE_REWARD, FIGURES
 from wpk_envs.envs.observation import BOUND
@@ -236,20 +236,24 @@ class _Outcomes:
         return found
 
 
-def open_batch(problem: TuningProblem, formulation: str, num_envs: int) -> ScheduleBatch | ReplayBatch:
+def open_batch(
+    problem: TuningProblem, formulation: str, num_envs: int, measure: MeasureBatch | None = None
+) -> ScheduleBatch | ReplayBatch:
     """The fastest batch for a problem: in arrays where configs are constructed from a recorded table.
 
     Args:
         problem: What is tuned.
         formulation: One of `wpk_envs.envs.batch.FORMULATIONS`.
         num_envs: Number of episodes at a time.
+        measure: See `wpk_envs.envs.batch.ScheduleBatch`.
 
     Raises:
         UserError: If there is no such formulation, or no environment at all.
     """
-    if formulation == Construct.name and num_envs > 0 and problem.device.configs(problem.operator) is not None:
+    recorded = problem.device.configs(problem.operator) is not None
+    if recorded and formulation == Construct.name and num_envs > 0 and measure is None:
         return ReplayBatch(problem, num_envs)
-    return ScheduleBatch(problem, formulation, num_envs)
+    return ScheduleBatch(problem, formulation, num_envs, measure)
 
 
 def _scattered(values: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
