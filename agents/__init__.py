@@ -20,6 +20,7 @@ _CLASSES = {
     "tpe": "agents.tpe:TPE",
     "surrogate": "agents.surrogate:Surrogate",
     "random": "agents.random_search:RandomSearch",
+    "metaschedule": "agents.metaschedule:MetaSchedule",
     "random_policy": "agents.random_policy:RandomPolicy",
 }
 

@@ -21,7 +21,6 @@ from experiments.loggers import Tracked, WandbLogger
 from experiments.naming import Naming
 from experiments.progress import Display
 from experiments.settings import Settings
-from wpk_envs import schedules
 from wpk_envs.core import Device, Operator
 from wpk_envs.errors import UserError
 from wpk_envs.files import write_whole
@@ -94,7 +93,8 @@ class _Tuning:
         self.folder = folder
         self.started = time.perf_counter()
         settings = place.settings
-        self.space = schedules.build_space(operator, place.device.info, templates)
+        self.agent = settings.agent()
+        self.space = self.agent.space(operator, place.device, templates)
         self.naming = Naming(place.device.predicts)
         self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume, self.naming)
         self.display = Display(place.console, f"{settings.algo} on {name}", settings.budget.trials)
@@ -134,15 +134,14 @@ class _Tuning:
     def _search(self) -> bool:
         """Let the agent tune; whether Ctrl-C ended it."""
         self.logger.start()
-        agent = self.place.settings.agent()
         log.info("%s: %d valid configs, %d trials to resume", self.name, self.space.size, len(self.journal.earlier))
         try:
             with self.display:
-                agent.tune(self.problem, self.place.settings.seed)
+                self.agent.tune(self.problem, self.place.settings.seed)
         except KeyboardInterrupt:
             return True
-        if isinstance(agent, Saves):
-            agent.save(self.folder / "policy.zip")
+        if isinstance(self.agent, Saves):
+            self.agent.save(self.folder / "policy.zip")
         return False
 
     def _final(self, interrupted: bool) -> tuple[Final | None, bool]:

@@ -110,6 +110,7 @@ class TuningProblem:
         self._store = store
         self._reuse = reuse
         self._on_trial = on_trial
+        self.earlier = tuple(journal)
         self._journal = {trial.vector: trial for trial in journal}
         self._known: dict[Prefix, Measurement] = {}
         self._tried_below: dict[Prefix, int] = {}
