@@ -78,7 +78,7 @@ class Agent(ABC):
     name: ClassVar[str]
 
     def space(self, operator: Operator, device: Device, templates: Sequence[str] | None = None) -> ScheduleSpace:
-        """What the agent searches: every schedule template that fits, unless it has a space of its own.
+        """What the agent searches: all that the device can answer, unless the agent has a space of its own.
 
         Args:
             operator: What to tune.
@@ -88,7 +88,7 @@ class Agent(ABC):
         Raises:
             UserError: If there is nothing to search there.
         """
-        return build_space(operator, device.info, templates)
+        return build_space(operator, device.info, templates, among=device.configs(operator))
 
     def tune(self, problem: TuningProblem, seed: int) -> TuningResult:
         """Search until the budget is spent.

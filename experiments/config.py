@@ -77,6 +77,16 @@ class CudaConfig(DeviceConfig):
 
 
 @dataclass
+class RecordedConfig(DeviceConfig):
+    """``device=recorded``."""
+
+    name: str = "recorded"
+    tables: str | None = None
+    noise: bool = False
+    seed: int = 0
+
+
+@dataclass
 class GpuConfig(DeviceConfig):
     """A named GPU, to predict or to compile for; ``conf/device/NAME.yaml`` has its values and their sources."""
 
@@ -165,7 +175,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(name="bench_schema", node=BenchConfig)
-    for node in (AutoConfig(), CpuConfig(), CudaConfig()):
+    for node in (AutoConfig(), CpuConfig(), CudaConfig(), RecordedConfig()):
         store.store(group="device", name=node.name, node=node)
     store.store(group="schema", name="gpu", node=GpuConfig)
     store.store(group="budget", name="default", node=BudgetConfig())

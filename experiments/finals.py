@@ -1,6 +1,6 @@
 """The end of a run: the best schedules measured again, in new processes and with more repeats.
 
-What is predicted needs no second time: there the best trial's prediction is final.
+What is predicted or replayed needs no second time: there the best trial's answer is final.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def remeasure(problem: TuningProblem) -> Final | None:
     """Measure the best few trials in new processes, then the winner alone with more repeats.
 
     Returns:
-        The winner, on a device that predicts as it was predicted; none if no trial succeeded, or none did so again.
+        The winner, on a device that predicts or replays as it was found; none if no trial succeeded, or none again.
     """
-    if problem.device.predicts:
+    if problem.device.predicts or problem.device.replays:
         return unrepeated(problem)
     finalists = _best(problem)
     if not finalists:
@@ -52,7 +52,7 @@ def remeasure(problem: TuningProblem) -> Final | None:
 
 
 def unrepeated(problem: TuningProblem) -> Final | None:
-    """The best trial with the measurement it got during the search, for a run that was interrupted or predicts."""
+    """The best trial with its measurement from the search: for runs that were interrupted, predict or replay."""
     if problem.best is None:
         return None
     trial = problem.best

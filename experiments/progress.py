@@ -40,7 +40,7 @@ class Steps:
         self._title = title
         self._total = total
         self._done = 0
-        self._last_line = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._bar: Progress | None = None
         if console.is_terminal:
             texts = [TextColumn("[bold]{task.description}"), BarColumn(20), MofNCompleteColumn()]
@@ -56,6 +56,13 @@ class Steps:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    @property
+    def pace(self) -> str:
+        """Steps a minute and the minutes that are left, the step at hand included."""
+        a_minute = 60 * (self._done + 1) / max(time.monotonic() - self._started, 1e-9)
+        left = (self._total - self._done - 1) / a_minute
+        return f"{a_minute:.0f} a minute, {left:.0f} min left" if left >= 1 else f"{a_minute:.0f} a minute"
 
     def step(self, remark: str) -> None:
         """Show that one more is done."""

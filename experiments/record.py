@@ -1,5 +1,6 @@
-"""``python -m experiments.record``: compile kernels for a GPU elsewhere, and take in what was measured there.
+"""``python -m experiments.record``: record a landscape here, or compile for a GPU elsewhere and take in its timings.
 
+python -m experiments.record device=cpu op=conv3x3 space=compact                         every config, into a table
 python -m experiments.record stage=build device=h200 op=resnet18/all bundle=resnet18.bundle
 python -m wpk_envs.devices.time_bundle resnet18.bundle --out timings --seconds 1200      where the GPU is
 python -m experiments.record stage=merge from=timings
@@ -15,7 +16,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, StringNode
 
-from experiments import build_stage, merge_stage
+from experiments import build_stage, measure_stage, merge_stage
 from experiments.config import ProgramConfig
 from experiments.files import check_writable
 from experiments.launcher import launch
@@ -35,6 +36,9 @@ class RecordConfig(ProgramConfig):
     check: int = 32
     workers: int | None = None
     seed: int = 0
+    space: str = "full"
+    repeats: int | None = None
+    elites: int | None = None
     tables: str | None = None
 
 
@@ -68,9 +72,13 @@ STAGES = {
         build_stage.settings_of,
         build_stage.act,
     ),
+    "measure": StageProgram(
+        ("op", "device", "space", "configs", "repeats", "elites", "seed", "tables"),
+        measure_stage.settings_of,
+        measure_stage.act,
+    ),
     "merge": StageProgram(("from", "tables"), merge_stage.folders_of, merge_stage.act),
 }
-LATER = ("measure",)
 
 
 def main() -> None:
@@ -80,7 +88,7 @@ def main() -> None:
 
 def check(cfg: DictConfig) -> None:
     """Raise `UserError` for settings that cannot work together, before anything is written."""
-    _check_stage(cfg.stage)
+    cfg.stage = _stage_of(cfg)
     for stage, program in STAGES.items():
         for key in program.keys:
             if stage != cfg.stage and key not in STAGES[cfg.stage].keys and cfg[key] != _DEFAULTS[key]:
@@ -96,21 +104,20 @@ def act(cfg: DictConfig, folder: Path) -> None:
         cfg: The program's settings.
         folder: The run's folder.
     """
-    STAGES[cfg.stage].act(cfg, folder)
+    STAGES[_stage_of(cfg)].act(cfg, folder)
 
 
-def _check_stage(stage: str | None) -> None:
+def _stage_of(cfg: DictConfig) -> str:
+    """What to do: as given, else measuring on the device that is given."""
+    stage = cfg.stage or ("measure" if cfg.device is not None and cfg.bundle is None else None)
     if stage is None:
         raise UserError(
-            "say what to do: stage=build device=NAME op=NAME bundle=FILE compiles kernels into a bundle, "
-            "stage=merge from=DIR takes in what was measured of one"
-        )
-    if stage in LATER:
-        raise UserError(
-            f"stage={stage} is not available yet; there are stage=build for GPUs and stage=merge for their timings"
+            "say what to do: device=cpu op=NAME records a landscape here, stage=build device=NAME op=NAME bundle=FILE "
+            "compiles kernels into a bundle, stage=merge from=DIR takes in what was measured of one"
         )
     if stage not in STAGES:
         raise unknown("stage", stage, STAGES)
+    return stage
 
 
 _DEFAULTS = _schema()

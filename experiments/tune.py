@@ -134,7 +134,7 @@ class _Tuning:
     def _search(self) -> bool:
         """Let the agent tune; whether Ctrl-C ended it."""
         self.logger.start()
-        log.info("%s: %d valid configs, %d trials to resume", self.name, self.space.size, len(self.journal.earlier))
+        log.info("%s: %s valid configs, %d trials to resume", self.name, self.space.size, len(self.journal.earlier))
         try:
             with self.display:
                 self.agent.tune(self.problem, self.place.settings.seed)
@@ -147,7 +147,7 @@ class _Tuning:
     def _final(self, interrupted: bool) -> tuple[Final | None, bool]:
         if not interrupted:
             with contextlib.suppress(KeyboardInterrupt):
-                if not self.naming.predicted:
+                if not (self.naming.predicted or self.place.device.replays):
                     self.place.console.print("measuring the best schedules again in new processes ...")
                 return remeasure(self.problem), False
         return unrepeated(self.problem), True

@@ -252,7 +252,10 @@ def test_every_key_is_explained():
     [
         ([], "say what to do: stage=build device=NAME op=NAME bundle=FILE"),
         (["stage=biuld"], "unknown stage 'biuld'; did you mean build"),
-        (["stage=measure"], "stage=measure is not available yet"),
+        (["stage=measure"], "stage=measure needs device="),
+        (["device=cpu"], "stage=measure needs op="),
+        (["device=recorded", "op=gemm"], "record on the device itself"),
+        (["device=cpu", "op=gemm", "space=tiny"], "unknown space 'tiny'"),
         (["stage=build", "device=h200", "op=gemm"], "stage=build needs bundle=, such as bundle=resnet18.bundle"),
         (["stage=build", "bundle=b", "op=gemm"], "stage=build needs device=, such as device=h200"),
         ([*BUILD], "stage=build needs op=NAME, such as op=resnet18/all, or else acceptance=true"),

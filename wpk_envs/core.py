@@ -346,6 +346,8 @@ class Device(ABC):
     """How many candidates are measured at the same time."""
     predicts: bool = False
     """Whether its measurements are a model's predictions, and nothing on it can be measured."""
+    replays: bool = False
+    """Whether its measurements were made earlier and are played back; they cost what they cost then."""
 
     @abstractmethod
     def measure(
@@ -366,6 +368,10 @@ class Device(ABC):
     @abstractmethod
     def peak_gflops(self) -> float:
         """Float32 peak of one kernel's threads, in GFLOP/s: measured, or on a GPU the nominal one."""
+
+    def configs(self, operator: Operator) -> Sequence[Config] | None:
+        """The only configs of an operator that it can answer; none if it can answer every valid one."""
+        return None
 
     def fresh(self) -> Device:
         """A device of the same settings whose measurements run in new processes (for final results)."""

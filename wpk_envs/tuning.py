@@ -30,7 +30,7 @@ class Budget:
 
     Args:
         trials: Distinct valid configs asked for.
-        seconds: Wall-clock seconds, plus the recorded cost of trials that the store answered.
+        seconds: Wall-clock seconds, plus the recorded cost of trials that the store or a recorded device answered.
     """
 
     trials: int | None = 128
@@ -80,7 +80,8 @@ class TuningProblem:
         operator: What to tune.
         device: Where; the caller closes it.
         space: Its schedule space.
-        store: Keeps every measurement, and answers those it has if ``reuse``; none keeps nothing.
+        store: Keeps every measurement, and answers those it has if ``reuse``; none keeps nothing. What a device
+            replays is known already and is not kept.
         budget: When to stop.
         reuse: Whether records of earlier runs may answer a trial instead of the device.
         on_trial: Called with every new trial as soon as it is known (progress, journals, loggers).
@@ -107,7 +108,7 @@ class TuningProblem:
         self.requests = 0
         self.requests_invalid = 0
         self.best: Trial | None = None
-        self._store = store
+        self._store = None if device.replays else store
         self._reuse = reuse
         self._on_trial = on_trial
         self.earlier = tuple(journal)
@@ -121,7 +122,7 @@ class TuningProblem:
 
     @property
     def seconds(self) -> float:
-        """The run's clock: wall time since construction plus the recorded cost of reused trials."""
+        """The run's clock: wall time since construction plus the recorded cost of reused and replayed trials."""
         return time.perf_counter() - self._started + self._charged_seconds
 
     @property
@@ -183,6 +184,17 @@ class TuningProblem:
         self._measure_new(new)
         return [self._known.get(vector, answers.get(vector)) for vector in wanted]
 
+    def count_requests(self, count: int, invalid: int) -> None:
+        """Count requests whose answers an environment has already: for configs of this run, or for invalid ones.
+
+        Args:
+            count: How many.
+            invalid: How many of them were invalid.
+        """
+        if not self.done:
+            self.requests += count
+            self.requests_invalid += invalid
+
     def _batch_is_full(self, pending: int) -> bool:
         return self.budget.trials is not None and len(self.trials) + pending >= self.budget.trials
 
@@ -204,6 +216,8 @@ class TuningProblem:
 
         def keep(position: int, measurement: Measurement) -> None:
             vector, candidate = missing[position]
+            if self.device.replays:
+                self._charge(measurement)
             self.record(candidate, measurement)
             self._add(vector, candidate, measurement, reused=False)
 

@@ -11,8 +11,9 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "auto": ("threads", "workers", "deadline", "memory_gib"),
     "cpu": ("threads", "workers", "deadline", "memory_gib"),
     "cuda": ("gpus", "protocol", "tf32", "workers", "deadline"),
+    "recorded": ("tables", "noise", "seed"),
 }
-"""The settings of each device that measures; `settings_of` has those of the others too."""
+"""The settings of each device that measures or has been measured on; `settings_of` has those of the others too."""
 
 DEVICES = tuple(SETTINGS)
 
@@ -28,10 +29,11 @@ def open_device(name: str = "auto", **settings: Any) -> Device:
     Args:
         name: ``"cpu"``, ``"cuda"`` for the NVIDIA GPUs here, or ``"auto"``: a GPU where one can be used,
             else the CPU; with a setting that only the CPU has, such as ``threads``, the CPU. Or the name of a GPU
-            that has a description, such as ``"p100"``: what it takes there is predicted.
+            that has a description, such as ``"p100"``: what it takes there is predicted. Or ``"recorded"``: tables
+            of measurements are played back.
         settings: Those of the device, see `settings_of` and `wpk_envs.devices.cpu.CpuDevice`,
-            `wpk_envs.devices.cuda.live.CudaDevice` or `wpk_envs.devices.predicted.device.PredictedDevice`; one that is
-            none has the device's own default.
+            `wpk_envs.devices.cuda.live.CudaDevice`, `wpk_envs.devices.predicted.device.PredictedDevice` or
+            `wpk_envs.devices.recorded.RecordedDevice`; one that is none has the device's own default.
 
     Raises:
         UserError: For an unknown device or setting, and for values that this host cannot have.
@@ -45,6 +47,10 @@ def open_device(name: str = "auto", **settings: Any) -> Device:
         from wpk_envs.devices.predicted.device import PredictedDevice
 
         return PredictedDevice(name, **given)
+    if name == "recorded":
+        from wpk_envs.devices.recorded import RecordedDevice
+
+        return RecordedDevice(**given)
     if name == "cuda" or (name == "auto" and given.keys() <= {*SETTINGS["cuda"]} and _has_gpu()):
         from wpk_envs.devices.cuda.live import CudaDevice
 
@@ -74,8 +80,10 @@ def check_name(name: str) -> None:
 
 
 def check_measures(name: str) -> None:
-    """Raise `UserError` unless candidates are measured on a device of that name, not predicted."""
+    """Raise `UserError` unless candidates are measured on a device of that name, neither predicted nor replayed."""
     check_name(name)
+    if name == "recorded":
+        raise UserError("device=recorded only replays, and this needs measurements: use device=cuda or device=cpu")
     if name not in DEVICES:
         raise UserError(f"device={name} only predicts, and this needs measurements: use device=cuda or device=cpu")
 

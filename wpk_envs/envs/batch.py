@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from wpk_envs.envs.refine import Refine
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.schedules.space import Prefix
 from wpk_envs.tuning import TuningProblem
+
+Infos = dict[str, Any]
 
 FORMULATIONS: dict[str, type[Formulation]] = {f.name: f for f in (Construct, OneShot, Refine)}
 
@@ -35,6 +37,29 @@ class BatchStep:
     outcomes: list[Outcome]
     final_observations: dict[int, np.ndarray]
     reset_infos: dict[int, dict[str, Any]]
+
+    def vector_infos(self, add_info: Callable[[Infos, Infos, int], Infos]) -> Infos:
+        """The infos as Gymnasium's vector environments have them.
+
+        Args:
+            add_info: The environment's own way to add one episode's info at a position.
+        """
+        infos: Infos = {}
+        for i, outcome in enumerate(self.outcomes):
+            info = outcome.info
+            if i in self.final_observations:
+                infos = add_info(infos, {"final_obs": self.final_observations[i], "final_info": info}, i)
+                info = self.reset_infos[i]
+            infos = add_info(infos, info, i)
+        return infos
+
+    def info_list(self) -> tuple[list[Infos], dict[int, Infos]]:
+        """Every episode's info as Stable-Baselines3 has it, and the resets' infos by position."""
+        infos = [outcome.info for outcome in self.outcomes]
+        for i, observation in self.final_observations.items():
+            infos[i]["terminal_observation"] = observation
+            infos[i]["TimeLimit.truncated"] = self.outcomes[i].truncated and not self.outcomes[i].terminated
+        return infos, self.reset_infos
 
     @property
     def rewards(self) -> np.ndarray:
@@ -110,3 +135,11 @@ class ScheduleBatch:
     def action_masks(self, exclude_tried: bool) -> np.ndarray:
         """Every episode's mask, ``bool[n, choices]``."""
         return np.stack([episode.action_mask(exclude_tried) for episode in self.episodes])
+
+    def action_mask(self, index: int, exclude_tried: bool) -> np.ndarray:
+        """One episode's mask, ``bool[choices]``."""
+        return self.episodes[index].action_mask(exclude_tried)
+
+    def schedule(self, index: int) -> Prefix:
+        """The options that an episode has chosen so far."""
+        return self.episodes[index].schedule()

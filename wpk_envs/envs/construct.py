@@ -11,8 +11,13 @@ from gymnasium import spaces
 from wpk_envs.core import KnobValue, Measurement
 from wpk_envs.envs.formulation import FAILURE_REWARD, Episode, Formulation, Outcome, describe
 from wpk_envs.envs.observation import Observer
-from wpk_envs.schedules.space import INVALID_NODE, Prefix
+from wpk_envs.schedules.space import INVALID_NODE, Prefix, ScheduleSpace
 from wpk_envs.tuning import TuningProblem
+
+
+def masked_out(space: ScheduleSpace, position: int, option: int) -> str:
+    """Why an episode ended at a knob, in a sentence."""
+    return f"no valid config has option {option} of {space.encoding.knobs[position].name} here"
 
 
 class ConstructEpisode(Episode):
@@ -69,8 +74,7 @@ class ConstructEpisode(Episode):
             return Outcome(FAILURE_REWARD, truncated=True, info=info)
         position = len(self._prefix)
         if position < self.space.length:  # the last choice was masked out
-            knob = self.space.encoding.knobs[position].name
-            info["message"] = f"no valid config has option {self._asked[position]} of {knob} here"
+            info["message"] = masked_out(self.space, position, self._asked[position])
         reward = self.problem.reward(measurement)
         self.observer.set_outcome(self.observation, measurement, reward)
         return Outcome(reward, terminated=True, info=info)

@@ -107,7 +107,7 @@ def open_problem(
     shape = operators.override(operator, **(op or {}))
     limits = budget if isinstance(budget, Budget) else Budget(trials=budget)
     place = _device(opened, device, threads)
-    space = build_space(shape, place.info)
+    space = build_space(shape, place.info, among=place.configs(shape))
     return TuningProblem(shape, place, space, _store(opened, store), limits, reuse)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from wpk_envs.envs.batch import ScheduleBatch
 from wpk_envs.envs.render import schedule_text
+from wpk_envs.envs.replay import open_batch
 from wpk_envs.tuning import TuningProblem
 
 Indices = int | Iterable[int] | None
@@ -41,7 +41,7 @@ class SB3ScheduleVecEnv(VecEnv):
         render_mode: str | None = None,
     ) -> None:
         self.problem = problem
-        self.batch = ScheduleBatch(problem, formulation, num_envs)
+        self.batch = open_batch(problem, formulation, num_envs)
         self.exclude_tried = exclude_tried
         self.render_mode = render_mode
         self._rng = np.random.default_rng()
@@ -65,20 +65,18 @@ class SB3ScheduleVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Step all episodes; those that end start over at once."""
         step = self.batch.step(self._actions, self._rng, autoreset=True)
-        infos = [outcome.info for outcome in step.outcomes]
-        for i, observation in step.final_observations.items():
-            infos[i]["terminal_observation"] = observation
-            infos[i]["TimeLimit.truncated"] = step.outcomes[i].truncated and not step.outcomes[i].terminated
-            self.reset_infos[i] = step.reset_infos[i]
+        infos, resets = step.info_list()
+        for i, info in resets.items():
+            self.reset_infos[i] = info
         return step.observations, step.rewards.astype(np.float32), step.terminated | step.truncated, infos
 
     def action_masks(self, index: int) -> np.ndarray:
         """One episode's mask, ``bool[choices]``."""
-        return self.batch.episodes[index].action_mask(self.exclude_tried)
+        return self.batch.action_mask(index, self.exclude_tried)
 
     def render_text(self, index: int) -> str:
         """One episode's schedule so far as text."""
-        return schedule_text(self.problem.space, self.batch.episodes[index].schedule())
+        return schedule_text(self.problem.space, self.batch.schedule(index))
 
     def close(self) -> None:
         """Release nothing: the problem and its device belong to the caller."""
@@ -89,6 +87,8 @@ class SB3ScheduleVecEnv(VecEnv):
         Raises:
             AttributeError: For any other method.
         """
+        if method_name == "action_masks" and indices is None:
+            return list(self.batch.action_masks(self.exclude_tried))
         methods = {"action_masks": self.action_masks, "render": self.render_text}
         if method_name not in methods:
             raise AttributeError(f"schedule environments have no method {method_name}, only {', '.join(methods)}")

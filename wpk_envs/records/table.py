@@ -7,18 +7,20 @@ checksum over rows and datasheet.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from wpk_envs import operators
-from wpk_envs.core import DeviceInfo, Measurement
+from wpk_envs.core import DeviceInfo, Measurement, Operator
 from wpk_envs.errors import UserError
 from wpk_envs.files import replacing
 from wpk_envs.records.columns import measurement_columns
@@ -27,6 +29,9 @@ from wpk_envs.records.record import Record
 FORMAT = 1
 KEY = b"wpk_envs_table"
 """Where the datasheet is in the file's metadata."""
+
+ELITE = "elite"
+"""The detail that flags a record from outside of the recorded space, where only the best are known."""
 
 _JSON = ("config", "layouts", "details")
 _FROM_DETAILS = ("registers", "spill_bytes")  # of a thread, on GPUs
@@ -47,11 +52,21 @@ class Table:
     @property
     def device(self) -> DeviceInfo:
         """Where all of it was measured."""
-        return _device(self.datasheet)
+        return device_of(self.datasheet)
+
+
+def as_elite(record: Record) -> Record:
+    """A record flagged as found outside of the recorded space: it counts as best known, and cannot be searched."""
+    details = {**record.measurement.details, ELITE: True}
+    return dataclasses.replace(record, measurement=dataclasses.replace(record.measurement, details=details))
 
 
 def write_table(
-    path: Path, records: Iterable[Record], protocol: Mapping[str, Any], sources: Sequence[Mapping[str, Any]] = ()
+    path: Path,
+    records: Iterable[Record],
+    protocol: Mapping[str, Any],
+    sources: Sequence[Mapping[str, Any]] = (),
+    names: Mapping[str, Operator] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Write measurements of one device, whole or not at all.
 
@@ -60,6 +75,7 @@ def write_table(
         records: At least one, all of one device.
         protocol: How it was timed, as plain data.
         sources: What was measured, such as the checksums of bundles.
+        names: What operators are called; their labels otherwise.
 
     Returns:
         The datasheet.
@@ -73,6 +89,7 @@ def write_table(
     rows = list(records)
     table = pa.Table.from_pylist([_row(record) for record in rows], schema=_schema())
     sheet = {"format": FORMAT, **_shared(rows), "protocol": dict(protocol), "sources": list(sources)}
+    sheet["names"] = {operator.key: name for name, operator in names.items()}
     sheet["sha256"] = _checksum(table, sheet)
     table = table.replace_schema_metadata({KEY: json.dumps(sheet)})
     try:
@@ -91,25 +108,56 @@ def read_table(path: Path) -> Table:
     Raises:
         UserError: If there is no such file, or it is no table, damaged or of a newer version.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _explained(path):
         table = pq.read_table(path)
+    sheet = _datasheet(path, table.schema)
+    if not _is_whole(table, sheet):
+        raise UserError(f"'{path}' is damaged: its checksum differs; get it again")
+    return Table(sheet, tuple(_records(table.to_pylist(), sheet)))
+
+
+def read_datasheet(path: Path) -> dict[str, Any]:
+    """What a table says of itself, without its rows, which only `read_table` checks against it.
+
+    Raises:
+        UserError: If there is no such file, or it is no table or of a newer version.
+    """
+    import pyarrow.parquet as pq
+
+    with _explained(path):
+        schema = pq.read_schema(path)
+    return _datasheet(path, schema)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what reading a Parquet file raises into a sentence."""
+    import pyarrow as pa
+
+    try:
+        yield
     except FileNotFoundError as error:
         raise UserError(f"there is no table '{path}'") from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"'{path}' is damaged or no Parquet file; get it again") from error
+
+
+def _datasheet(path: Path, schema: Any) -> dict[str, Any]:
     try:
-        sheet = json.loads((table.schema.metadata or {})[KEY])
+        sheet = json.loads((schema.metadata or {})[KEY])
         version = sheet["format"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"'{path}' is no table of measurements: it has no datasheet; name another file") from error
     if version != FORMAT:
         raise UserError(f"'{path}' has format {version}, this version reads {FORMAT}; update wpk-envs")
-    if not _is_whole(table, sheet):
-        raise UserError(f"'{path}' is damaged: its checksum differs; get it again")
-    return Table(sheet, tuple(_records(table.to_pylist(), sheet)))
+    return sheet
+
+
+def device_of(sheet: Mapping[str, Any]) -> DeviceInfo:
+    """Where the rows of a datasheet were measured."""
+    return DeviceInfo(**sheet["device"])
 
 
 def _shared(records: Sequence[Record]) -> dict[str, Any]:
@@ -148,7 +196,7 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _records(rows: Sequence[Mapping[str, Any]], sheet: Mapping[str, Any]) -> Iterable[Record]:
-    device = _device(sheet)
+    device = device_of(sheet)
     shapes = {key: operators.from_dict(fields) for key, fields in sheet["operators"].items()}
     for number, row in enumerate(rows, 1):
         plain = {**row, **{name: json.loads(row[name]) for name in _JSON}}
@@ -166,10 +214,6 @@ def _records(rows: Sequence[Mapping[str, Any]], sheet: Mapping[str, Any]) -> Ite
             device=device,
             measurement=Measurement(**values),
         )
-
-
-def _device(sheet: Mapping[str, Any]) -> DeviceInfo:
-    return DeviceInfo(**sheet["device"])
 
 
 def _is_whole(table: Any, sheet: Mapping[str, Any]) -> bool:

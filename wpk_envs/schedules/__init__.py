@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wpk_envs.core import DeviceInfo, Operator, Template
+from wpk_envs.core import Config, DeviceInfo, Operator, Template
 from wpk_envs.errors import unknown
+from wpk_envs.schedules.listed import ListedSpace
+from wpk_envs.schedules.reductions import REDUCTIONS
 from wpk_envs.schedules.space import Encoding, ScheduleSpace
 
-__all__ = ["Encoding", "ScheduleSpace", "build_space", "encoding_for", "templates_for"]
+__all__ = ["Encoding", "ListedSpace", "ScheduleSpace", "build_space", "encoding_for", "templates_for"]
 
 
 def templates_for(device_kind: str) -> tuple[Template, ...]:
@@ -21,24 +23,36 @@ def encoding_for(device_kind: str) -> Encoding:
     return _kind(device_kind)[1]
 
 
-def build_space(operator: Operator, device: DeviceInfo, templates: Sequence[str] | None = None) -> ScheduleSpace:
+def build_space(
+    operator: Operator,
+    device: DeviceInfo,
+    templates: Sequence[str] | None = None,
+    reduction: str = "full",
+    among: Sequence[Config] | None = None,
+) -> ScheduleSpace:
     """Build the space of every template that fits an operator on a device.
 
     Args:
         operator: What is computed.
         device: Where; its kind chooses templates and encoding.
         templates: Names to keep, such as ``["direct_conv"]``; all if none.
+        reduction: A name of `REDUCTIONS`, whose shorter option lists hold.
+        among: The only configs that there are, such as `Device.configs`; all that are valid if none.
 
     Raises:
-        UserError: If a template name is unknown, or no template fits.
+        UserError: If a name is unknown, or no template fits.
     """
+    if reduction not in REDUCTIONS:
+        raise unknown("space", reduction, REDUCTIONS)
     known, encoding = _kind(device.kind)
     by_name = {template.name.split("/")[-1]: template for template in known}
     for name in templates or ():
         if name not in by_name:
             raise unknown("template", name, by_name)
     chosen = [by_name[name] for name in templates] if templates else list(known)
-    return ScheduleSpace(operator, device, chosen, encoding)
+    if among is not None:
+        return ListedSpace(operator, device, chosen, encoding, among)
+    return ScheduleSpace(operator, device, chosen, encoding, REDUCTIONS[reduction])
 
 
 def _kind(device_kind: str) -> tuple[tuple[Template, ...], Encoding]:

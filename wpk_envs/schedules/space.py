@@ -9,9 +9,10 @@ uniform sample is an unranked random number.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,19 @@ class ScheduleSpace:
         device: Where; its limits enter the constraints.
         templates: Candidates; those that do not fit the operator are left out.
         encoding: The device kind's knobs.
+        reduction: Shorter option lists of some knobs, by name: the others of their options are not valid.
 
     Raises:
         UserError: If no template fits, or none has a valid config.
     """
 
     def __init__(
-        self, operator: Operator, device: DeviceInfo, templates: Sequence[Template], encoding: Encoding
+        self,
+        operator: Operator,
+        device: DeviceInfo,
+        templates: Sequence[Template],
+        encoding: Encoding,
+        reduction: Mapping[str, Sequence[KnobValue]] = MappingProxyType({}),
     ) -> None:
         self.operator = operator
         self.device = device
@@ -74,9 +81,11 @@ class ScheduleSpace:
         self.templates = {t.name.split("/")[-1]: t for t in templates if t.fits(operator, device)}
         if not self.templates:
             raise UserError(f"no schedule template for {device.kind} fits {operator.label}")
-        self._constraints = {name: t.constraints(operator, device) for name, t in self.templates.items()}
-        builder = _DiagramBuilder(encoding, {n: t.knobs for n, t in self.templates.items()}, self._constraints)
-        self.root = builder.build()
+        self._constraints = {
+            name: [*t.constraints(operator, device), *_shortened(t, reduction)] for name, t in self.templates.items()
+        }
+        builder = DiagramBuilder(encoding, {n: t.knobs for n, t in self.templates.items()}, self._constraints)
+        self.root = self._build(builder)
         self._children, self._counts = builder.children, builder.counts
         if self.root == INVALID_NODE:
             raise UserError(f"no config of {', '.join(self.templates)} is valid for {operator.label} on {device.name}")
@@ -85,6 +94,10 @@ class ScheduleSpace:
         for node, children in enumerate(self._children):
             for option, child in enumerate(children):
                 self.masks[node, option] = child != INVALID_NODE
+
+    def _build(self, builder: DiagramBuilder) -> int:
+        """Build the diagram; its root."""
+        return builder.build()
 
     @property
     def size(self) -> int:
@@ -252,6 +265,15 @@ class ScheduleSpace:
         return ""
 
 
+def _shortened(template: Template, reduction: Mapping[str, Sequence[KnobValue]]) -> list[Constraint]:
+    """The rules of a reduction that concern a template."""
+    return [
+        Constraint((name,), lambda value, kept=tuple(kept): value in kept, f"the reduced space has {name} in {kept}")
+        for name, kept in reduction.items()
+        if name in template.knobs
+    ]
+
+
 def _random_below(rng: np.random.Generator, bound: int) -> int:
     """A uniform integer in ``[0, bound)`` for bounds beyond 64 bits too."""
     if bound <= 2**62:
@@ -263,7 +285,7 @@ def _random_below(rng: np.random.Generator, bound: int) -> int:
             return value
 
 
-class _DiagramBuilder:
+class DiagramBuilder:
     """Builds the diagram depth first, merging prefixes that leave the same choices open.
 
     Two prefixes of one template have the same future if they agree on the *frontier*: the knobs that some
@@ -289,9 +311,10 @@ class _DiagramBuilder:
             self._template_root(str(name)) if str(name) in self.knobs_of else INVALID_NODE
             for name in self.encoding.knobs[0].options
         )
-        return self._node(0, children)
+        return self.node(0, children)
 
-    def _node(self, depth: int, children: tuple[int, ...]) -> int:
+    def node(self, depth: int, children: tuple[int, ...]) -> int:
+        """The node with these children, made once; `INVALID_NODE` if it has none."""
         if all(child == INVALID_NODE for child in children):
             return INVALID_NODE
         key = (depth, children)
@@ -333,7 +356,7 @@ class _DiagramBuilder:
                     values[depth] = value
                     allowed = all(allows(*pick(values)) for allows, pick in completed[depth])
                     children.append(build(depth + 1) if allowed else INVALID_NODE)
-                known[key] = self._node(depth, tuple(children))
+                known[key] = self.node(depth, tuple(children))
             return known[key]
 
         return build(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -79,8 +79,8 @@ class TraceSpace(ScheduleSpace):
         device: Where, a CPU.
     """
 
-    size = sys.maxsize  # type: ignore[assignment]
-    """Nobody knows; more than any budget."""
+    size = math.inf  # type: ignore[assignment]
+    """Nobody counts them: more than any budget."""
 
     def __init__(self, operator: Operator, device: DeviceInfo) -> None:
         self.operator = operator
