@@ -7,6 +7,7 @@ the reference and timed beside the vendor's best path like anybody else's, and c
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from wpk_envs.tuning import TuningProblem
 
 MEASURED_TOGETHER = 8
 """Candidates measured as one batch; a budget of seconds may end a round after any of them."""
+
+UNMEASURED = 50
+"""Traces of a first population that were never measured, at least; TVM's default."""
 
 NO_LIMIT = 10**9
 FAILED_SECONDS = 1e10
@@ -62,6 +66,8 @@ class MetaSchedule(Agent):
             )
         if templates:
             raise UserError("algo=metaschedule has a space of its own without schedule templates; use another algo")
+        for slow in ("wpk_envs.tvm_adapter", "xgboost"):  # imported before the clock of a problem runs
+            importlib.import_module(slow)
         return TraceSpace(operator, device.info)
 
     def search(self, problem: TuningProblem, seed: int) -> None:
@@ -71,7 +77,9 @@ class MetaSchedule(Agent):
             UserError: If the problem's space is another one than `space` gives.
         """
         if not isinstance(problem.space, TraceSpace):
-            raise UserError("algo=metaschedule searches its own space alone; make the problem with MetaSchedule().space()")
+            raise UserError(
+                "algo=metaschedule searches its own space alone; make the problem with MetaSchedule().space()"
+            )
         rounds = _Rounds(self, problem, problem.space, seed)
         rounds.take_over()
         while not problem.done and rounds.play():
@@ -87,10 +95,14 @@ class _Rounds:
         self.ms = ms = tvm_adapter.meta_schedule()
         self.problem, self.space = problem, space
         threads = settings.threads or problem.device.workers * problem.device.info.threads
-        strategy = ms.search_strategy.EvolutionarySearch(population_size=settings.population)
-        info = problem.device.info
         self.context = tune_context(
-            problem.operator, info, search_strategy=strategy, num_threads=threads, rand_state=seed % (2**31 - 2) + 1
+            problem.operator,
+            problem.device.info,
+            search_strategy=ms.search_strategy.EvolutionarySearch(
+                population_size=settings.population, init_min_unmeasured=min(UNMEASURED, settings.population)
+            ),
+            num_threads=threads,
+            rand_state=seed % (2**31 - 2) + 1,
         )
         self.database = ms.database.MemoryDatabase()
         self.workload = self.database.commit_workload(self.context.mod)

@@ -10,12 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 import wpk_envs
 from experiments import predicted_summary
 from experiments.finals import Final, geomean, median_interval, ratios
-from experiments.naming import Naming
+from experiments.naming import Naming, config_text
 from wpk_envs.core import ERROR_KINDS, Device, Operator
 from wpk_envs.tuning import TuningProblem
 
@@ -171,8 +172,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     table = Table(title=_title(summary))
     table.add_column("what")
     table.add_column("result")
-    config = ", ".join(f"{name}={value}" for name, value in summary["best_config"].items())
-    table.add_row("best config", config)
+    table.add_row("best config", escape(config_text(summary["best_config"])))
     for row in predicted_summary.rows(summary) if summary["predicted"] else _measured_rows(summary):
         table.add_row(*row)
     for row in _gpu_rows(summary["details"]):

@@ -1,7 +1,7 @@
 """Kernels that TVM's MetaSchedule proposes, as candidates that a CPU device can measure like any other.
 
-They belong to no schedule space that others search: a config is the *trace* that MetaSchedule's own rules and random choices left
-behind, as JSON. Weights are packed ahead of the call as MetaSchedule wishes, as everybody's are here.
+They belong to no space that others search: a config is the *trace* that MetaSchedule's own rules and random choices
+left behind, as JSON. Weights are packed ahead of the call as MetaSchedule wishes, as everybody's are here.
 """
 
 from __future__ import annotations
