@@ -21,6 +21,8 @@ UNKNOWN = -1
 """In place of a config's number: none was completed."""
 
 Infos = dict[str, Any]
+Columns = dict[str, tuple[Any, Any]]
+"""Infos of several episodes: by name their values, and which of them have it, both arrays."""
 
 
 @dataclass
@@ -43,7 +45,7 @@ class ReplayStep:
     truncated: np.ndarray
     ended: np.ndarray
     finals: np.ndarray
-    columns: dict[str, tuple[np.ndarray, np.ndarray]]
+    columns: Columns
 
     def vector_infos(self, add_info: Callable[[Infos, Infos, int], Infos]) -> Infos:
         """The infos as Gymnasium's vector environments have them."""
@@ -112,7 +114,8 @@ class ReplayBatch:
         over = invalid | (node >= self.tree.first_leaf)
         terminated, truncated = over, np.zeros(len(node), dtype=bool)
         ended = np.flatnonzero(over)
-        finals, columns = self.tree.observations[node[ended]], {}
+        finals = self.tree.observations[node[ended]]
+        columns: Columns = {}
         if len(ended):
             rows = np.where(invalid[ended], UNKNOWN, node[ended] - self.tree.first_leaf)
             columns, rewards[ended], paid = self._settle(rows, before[ended], options[ended], finals)
@@ -124,17 +127,16 @@ class ReplayBatch:
 
     def _settle(
         self, rows: np.ndarray, before: np.ndarray, options: np.ndarray, finals: np.ndarray
-    ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
+    ) -> tuple[Columns, np.ndarray, np.ndarray]:
         """Infos, rewards, and which the budget paid for, of the episodes that end; completes their observations."""
-        self._ask(rows, before, options)
+        paid = self._ask(rows, before, options)
         outcomes, completed = self._outcomes, rows != UNKNOWN
-        paid = ~completed | outcomes.known[rows]
         rewards = np.where(completed & paid, outcomes.rewards[rows], FAILURE_REWARD)
         finals[paid, -2] = np.minimum(rewards[paid], BOUND)
         finals[paid, -1] = ~completed[paid] | outcomes.failed[rows[paid]]
         columns = outcomes.columns(rows, completed & paid)
         everywhere = np.ones(len(rows), dtype=bool)
-        for place in np.flatnonzero(~completed):
+        for place in np.flatnonzero(~completed & paid):
             depth = int(self.tree.depth[before[place]])
             columns["error"][0][place] = "invalid"
             columns["message"][0][place] = masked_out(self.problem.space, depth, int(options[place]))
@@ -143,20 +145,21 @@ class ReplayBatch:
         columns["config"] = np.where(completed, outcomes.configs[rows], None), completed
         return {name: column for name, column in columns.items() if column[1].any()}, rewards, paid
 
-    def _ask(self, rows: np.ndarray, before: np.ndarray, options: np.ndarray) -> None:
-        """Have the problem count the requests, and measure configs that were not asked for before."""
-        problem = self.problem
+    def _ask(self, rows: np.ndarray, before: np.ndarray, options: np.ndarray) -> np.ndarray:
+        """Have the problem count the requests and measure what is new; which it answered, ``bool[ended]``."""
+        problem, valid = self.problem, rows != UNKNOWN
         if problem.budget == Budget(trials=None, seconds=None):
-            fresh = list(dict.fromkeys(rows[(rows != UNKNOWN) & ~self._outcomes.known[rows]].tolist()))
-            problem.count_requests(len(rows) - len(fresh), int((rows == UNKNOWN).sum()))
-            vectors = [tuple(vector) for vector in self.tree.vectors[fresh].tolist()]
+            answered = valid | (not problem.done)
+            new = dict.fromkeys(rows[valid & ~self._outcomes.known[rows]].tolist())
+            problem.count_requests(len(rows) - len(new), int((~valid).sum()))
+            problem.measure(self.tree.vectors[list(new)].tolist())
         else:  # a limit may end the run in the midst of this batch: every request in its order
-            vectors = [self._asked(*each) for each in zip(rows.tolist(), before.tolist(), options.tolist())]
-        if vectors:
-            problem.measure(vectors)
+            asked = [self._asked(*each) for each in zip(rows.tolist(), before.tolist(), options.tolist())]
+            answered = np.array([answer is not None for answer in problem.measure(asked)])
         for trial in problem.trials[self._counted :]:
             self._tried_below[self.tree.paths[self._outcomes.add(trial.vector, trial.measurement)]] += 1
         self._counted = len(problem.trials)
+        return answered
 
     def _asked(self, row: int, before: int, option: int) -> Prefix:
         """What an episode asks for: its config, or one that no valid config begins like."""
@@ -219,10 +222,10 @@ class _Outcomes:
             figures[row] = np.nan if value is None else value
         return row
 
-    def columns(self, rows: np.ndarray, answered: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def columns(self, rows: np.ndarray, answered: np.ndarray) -> Columns:
         """Infos of completed configs; where ``answered`` is false there are an empty error and message alone."""
         everywhere = np.ones(len(rows), dtype=bool)
-        found = {}
+        found: Columns = {}
         for name in ("error", "message"):
             found[name] = np.where(answered, self._texts[name][rows], ""), everywhere
         for name, figures in self._figures.items():
