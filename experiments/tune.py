@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -120,7 +120,7 @@ class _Tuning:
         try:
             interrupted = self._search()
             searched = summary.search_figures(self.problem)
-            final, interrupted = self._final(interrupted)
+            final, interrupted = self._final(interrupted, searched)
             if interrupted:
                 searched["stop_reason"] = "interrupted"
             result = self._summary(searched, final)
@@ -144,12 +144,14 @@ class _Tuning:
             self.agent.save(self.folder / "policy.zip")
         return False
 
-    def _final(self, interrupted: bool) -> tuple[Final | None, bool]:
+    def _final(self, interrupted: bool, searched: Mapping[str, Any]) -> tuple[Final | None, bool]:
         if not interrupted:
             with contextlib.suppress(KeyboardInterrupt):
                 if not (self.naming.predicted or self.place.device.replays):
                     self.place.console.print("measuring the best schedules again in new processes ...")
-                return remeasure(self.problem), False
+                settings = self.place.settings
+                told = {key: searched[key] for key in ("trials", "search_seconds", "stop_reason")}
+                return remeasure(self.problem, {"algo": settings.algo, "seed": settings.seed, **told}), False
         return unrepeated(self.problem), True
 
     def _summary(self, searched: dict[str, Any], final: Final | None) -> dict[str, Any]:
