@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import agents
-from experiments import bench, config, files, settings
+from experiments import bench, config, files, settings, tables
 from experiments import store as _store  # noqa: F401  (registers its schema)
 from experiments.figures import TARGETS, Figure
 from experiments.launcher import DEFECT, INTERRUPTED, USER_ERROR, run_program
@@ -131,6 +131,10 @@ class TestComposition:
     def test_bench(self, composed):
         assert bench.check(composed(program="bench")).logger["mode"] == "disabled"
 
+    def test_tables(self, composed):
+        made = tables.check(composed(program="tables"))
+        assert (made.algo, made.logger["mode"]) == ("ppo", "disabled")
+
     def test_store(self, composed):
         assert composed(program="store").action == "list"
 
@@ -150,6 +154,7 @@ class TestComposition:
             *([f"device={name}"] for name in (*devices.DEVICES, "p100")),
         ):
             keys |= set(_keys(composed(*overrides)))
+        keys |= set(_keys(composed(program="tables")))
         keys |= set(_keys(composed(program="bench"))) | set(_keys(composed(program="store")))
         explained = set(re.findall(r"`([a-z0-9_.]+)`", text))
         assert keys - explained == set()
