@@ -22,6 +22,7 @@ _CLASSES = {
     "tpe": "agents.tpe:TPE",
     "surrogate": "agents.surrogate:Surrogate",
     "random": "agents.random_search:RandomSearch",
+    "metaschedule": "agents.metaschedule:MetaSchedule",
     "random_policy": "agents.random_policy:RandomPolicy",
     "random_policy_oneshot": "agents.random_policy:RandomPolicyOneShot",
     "random_policy_refine": "agents.random_policy:RandomPolicyRefine",

@@ -85,7 +85,7 @@ class TestRandomPolicyRefine(AgentConformance):
 
 def test_every_agent_has_its_conformance_suite() -> None:
     tested = {cls.name for cls in AgentConformance.__subclasses__()}
-    assert tested == set(agents.names())
+    assert tested == set(agents.names()) - {"metaschedule"}, "that one has a space of its own: test_metaschedule.py"
 
 
 def test_unknown_names_and_settings_are_refused_in_a_sentence() -> None:

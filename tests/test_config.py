@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import agents
-from experiments import bench, config, files, settings
+from experiments import bench, config, files, settings, tables
 from experiments import dashboard as _dashboard  # noqa: F401  (registers its schema)
 from experiments import store as _store  # noqa: F401  (registers its schema)
 from experiments.figures import TARGETS, Figure
@@ -137,6 +137,10 @@ class TestComposition:
     def test_bench(self, composed):
         assert bench.check(composed(program="bench")).logger.name == "none"
 
+    def test_tables(self, composed):
+        made = tables.check(composed(program="tables"))
+        assert (made.algo, made.logger.name) == ("ppo", "none")
+
     def test_store(self, composed):
         assert composed(program="store").action == "list"
 
@@ -156,7 +160,7 @@ class TestComposition:
             *([f"device={name}"] for name in (*devices.DEVICES, "p100")),
         ):
             keys |= set(_keys(composed(*overrides)))
-        for program in ("bench", "store", "dashboard"):
+        for program in ("bench", "store", "tables", "dashboard"):
             keys |= set(_keys(composed(program=program)))
         explained = set(re.findall(r"`([a-z0-9_.]+)`", text))
         assert keys - explained == set()
