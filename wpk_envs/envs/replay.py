@@ -144,17 +144,17 @@ class ReplayBatch:
     ) -> tuple[Columns, np.ndarray, np.ndarray]:
         """Infos, rewards, and which the budget paid for, of the episodes that end; completes their observations."""
         of = self.forest.tree[before]
+        paid = np.zeros(len(configs), dtype=bool)
         for number in np.unique(of).tolist():
             mine = of == number
-            self._ask(number, configs[mine], before[mine], options[mine])
+            paid[mine] = self._ask(number, configs[mine], before[mine], options[mine])
         answers, completed = self._answers, configs != NO_CONFIG
-        paid = ~completed | answers.known[configs]
         rewards = np.where(completed & paid, answers.rewards[configs], FAILURE_REWARD)
         finals[paid, -2] = np.minimum(rewards[paid], BOUND)
         finals[paid, -1] = ~completed[paid] | answers.failed[configs[paid]]
         columns = answers.columns(configs, completed & paid)
         everywhere = np.ones(len(configs), dtype=bool)
-        for place in np.flatnonzero(~completed):
+        for place in np.flatnonzero(paid & ~completed):
             depth = int(self.forest.depth[before[place]])
             columns["error"][0][place] = "invalid"
             columns["message"][0][place] = masked_out(self.problems[0].space, depth, int(options[place]))
@@ -164,22 +164,30 @@ class ReplayBatch:
         columns |= self._named(of)
         return {name: column for name, column in columns.items() if column[1].any()}, rewards, paid
 
-    def _ask(self, number: int, configs: np.ndarray, before: np.ndarray, options: np.ndarray) -> None:
-        """Have a problem count the requests, and measure configs that were not asked for before."""
-        problem = self.problems[number]
+    def _ask(self, number: int, configs: np.ndarray, before: np.ndarray, options: np.ndarray) -> np.ndarray:
+        """Have a problem count the requests, and measure configs that were not asked for before; which it answers."""
+        problem, completed = self.problems[number], configs != NO_CONFIG
         if problem.budget == Budget(trials=None, seconds=None):
-            new = (configs != NO_CONFIG) & ~self._answers.known[configs]
-            fresh = list(dict.fromkeys(configs[new].tolist()))
-            problem.count_requests(len(configs) - len(fresh), int((configs == NO_CONFIG).sum()))
-            vectors = [tuple(vector) for vector in self.forest.vectors[fresh].tolist()]
-        else:  # a limit may end the run in the midst of this batch: every request in its order
-            vectors = [self._asked(*each) for each in zip(configs.tolist(), before.tolist(), options.tolist())]
-        if vectors:
-            problem.measure(vectors)
-        for trial in problem.trials[self._counted[number] :]:
+            goes_on = not problem.done
+            fresh = list(dict.fromkeys(configs[completed & ~self._answers.known[configs]].tolist()))
+            problem.count_requests(len(configs) - len(fresh), int((~completed).sum()))
+            if fresh:
+                problem.measure([tuple(vector) for vector in self.forest.vectors[fresh].tolist()])
+            self._take(number)
+            return np.where(completed, self._answers.known[configs], goes_on)
+        # a limit may end the run in the midst of this batch: every request in its order
+        vectors = [self._asked(*each) for each in zip(configs.tolist(), before.tolist(), options.tolist())]
+        answers = problem.measure(vectors)
+        self._take(number)
+        return np.array([answer is not None for answer in answers])
+
+    def _take(self, number: int) -> None:
+        """Take over what a problem has answered since the last time."""
+        trials = self.problems[number].trials
+        for trial in trials[self._counted[number] :]:
             config = self._answers.add(number, trial.vector, trial.measurement)
             self._tried_below[self.forest.paths[config]] += 1
-        self._counted[number] = len(problem.trials)
+        self._counted[number] = len(trials)
 
     def _asked(self, config: int, before: int, option: int) -> Prefix:
         """What an episode asks for: its config, or one that no valid config begins like."""
