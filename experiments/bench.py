@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from experiments import figures, progress, summary
+from experiments import figures, progress, step_rates, summary
 from experiments.figures import TARGETS, Figure
 from experiments.files import check_writable, publish, write_json
 from experiments.finals import geomean, ratios
@@ -119,6 +119,8 @@ class Bench:
             "gemm_rate": lambda name: self.rate(name, "gemm", "gemm"),
             "winograd_conv_rate": lambda name: self.rate(name, "conv3x3", "winograd_conv"),
             "construct_step": self.construct_step,
+            "recorded_steps": lambda name: self.steps(name, step_rates.vector_steps_per_second),
+            "recorded_sb3_steps": lambda name: self.steps(name, step_rates.sb3_steps_per_second),
             "startup": self.startup,
             "import": self.import_seconds,
         }
@@ -168,6 +170,11 @@ class Bench:
         rng = np.random.default_rng(self.place.settings.seed)
         samples = [_episode_us(env, space.length - 1, rng) for _ in range(STEP_EPISODES)]
         return Figure(name, statistics.median(samples), {"episodes": samples})
+
+    def steps(self, name: str, rates: Callable[[int], list[float]]) -> Figure:
+        """Steps a second of recorded environments, whatever the bench's device."""
+        samples = rates(self.place.settings.seed)
+        return Figure(name, statistics.median(samples), {"rounds": samples})
 
     def startup(self, name: str) -> Figure:
         """Seconds from the start of a new ``experiments.run`` to its first trial."""

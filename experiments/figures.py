@@ -40,6 +40,8 @@ TARGETS: dict[str, Target] = {
     "gemm_rate": Target("matrix product, end to end", "trials/min", 200, True),
     "winograd_conv_rate": Target("Winograd convolution, end to end", "trials/min", 60, True),
     "construct_step": Target("step of construct with its mask, nothing measured", "us", 50, False),
+    "recorded_steps": Target("recorded environment, batch 1024, through Gymnasium", "steps/s", 1e6, True),
+    "recorded_sb3_steps": Target("the same through Stable-Baselines3", "steps/s", 3e5, True),
     "startup": Target("start of experiments.run to its first trial", "s", 15, False),
     "import": Target("import wpk_envs", "s", 1, False),
 }

@@ -38,6 +38,7 @@ class RecordConfig(ProgramConfig):
     seed: int = 0
     space: str = "full"
     repeats: int | None = None
+    confirm: int | None = None
     elites: int | None = None
     tables: str | None = None
 
@@ -73,7 +74,7 @@ STAGES = {
         build_stage.act,
     ),
     "measure": StageProgram(
-        ("op", "device", "space", "configs", "repeats", "elites", "seed", "tables"),
+        ("op", "device", "space", "configs", "repeats", "confirm", "elites", "seed", "tables"),
         measure_stage.settings_of,
         measure_stage.act,
     ),

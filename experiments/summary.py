@@ -111,9 +111,10 @@ def _plain_torch(device: Device, operator: Operator) -> tuple[float | None, floa
 
 
 def device_figures(device: Device) -> dict[str, Any]:
-    """Where a result was measured; or where nothing was, and what was predicted."""
+    """Where a result was measured, and whether it was earlier; or where nothing was, and what was predicted."""
     kind = "predicted" if device.predicts else device.info.kind
-    return {"device": kind, "device_name": device.info.name, "threads": device.info.threads}
+    figures = {"device": kind, "device_name": device.info.name, "threads": device.info.threads}
+    return {**figures, "recorded": device.replays}
 
 
 def versions(device: Device) -> dict[str, str]:
@@ -136,13 +137,14 @@ def source_commit() -> str | None:
 
 
 def device_text(device: Device) -> str:
-    """The device's name and, on a CPU, how many threads a kernel uses."""
+    """The device's name, on a CPU how many threads a kernel uses, and whether that was recorded earlier."""
     info = device.info
     if device.predicts:
         return f"{info.name}, predicted"
     if info.kind == "cuda":
         return f"{info.name}, {info.versions['protocol']} caches"
-    return f"{info.name}, {info.threads} thread{'s' if info.threads > 1 else ''} per kernel"
+    recorded = ", recorded" if device.replays else ""
+    return f"{info.name}, {info.threads} thread{'s' if info.threads > 1 else ''} per kernel{recorded}"
 
 
 def now() -> str:

@@ -250,7 +250,7 @@ def test_every_key_is_explained():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "say what to do: stage=build device=NAME op=NAME bundle=FILE"),
+        ([], "say what to do: device=cpu op=NAME records a landscape here"),
         (["stage=biuld"], "unknown stage 'biuld'; did you mean build"),
         (["stage=measure"], "stage=measure needs device="),
         (["device=cpu"], "stage=measure needs op="),
