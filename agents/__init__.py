@@ -14,6 +14,8 @@ __all__ = ["Agent", "CurvePoint", "TuningResult", "agent_class", "get", "names"]
 _CLASSES = {
     "ppo": "agents.ppo:PPO",
     "ppo_oneshot": "agents.ppo_oneshot:PPOOneShot",
+    "ppo_refine": "agents.ppo_refine:PPORefine",
+    "ppo_screened": "agents.ppo_screened:PPOScreened",
     "ga": "agents.ga:GeneticAlgorithm",
     "local_search": "agents.local_search:LocalSearch",
     "annealing": "agents.annealing:Annealing",
@@ -21,6 +23,8 @@ _CLASSES = {
     "surrogate": "agents.surrogate:Surrogate",
     "random": "agents.random_search:RandomSearch",
     "random_policy": "agents.random_policy:RandomPolicy",
+    "random_policy_oneshot": "agents.random_policy:RandomPolicyOneShot",
+    "random_policy_refine": "agents.random_policy:RandomPolicyRefine",
 }
 
 

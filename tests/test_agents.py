@@ -28,6 +28,14 @@ class TestPPOOneShot(AgentConformance):
     name = "ppo_oneshot"
 
 
+class TestPPORefine(AgentConformance):
+    name = "ppo_refine"
+
+
+class TestPPOScreened(AgentConformance):
+    name = "ppo_screened"
+
+
 class TestGA(AgentConformance):
     name = "ga"
 
@@ -54,6 +62,14 @@ class TestRandom(AgentConformance):
 
 class TestRandomPolicy(AgentConformance):
     name = "random_policy"
+
+
+class TestRandomPolicyOneShot(AgentConformance):
+    name = "random_policy_oneshot"
+
+
+class TestRandomPolicyRefine(AgentConformance):
+    name = "random_policy_refine"
 
 
 def test_every_agent_has_its_conformance_suite() -> None:

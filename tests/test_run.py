@@ -462,7 +462,7 @@ class WithoutBaseline(SyntheticDevice):
 
 
 class TestMissingSpeedup:
-    @pytest.mark.parametrize("algo", ["ga", "ppo", "ppo_oneshot"])
+    @pytest.mark.parametrize("algo", ["ga", "ppo", "ppo_oneshot", "ppo_screened"])
     def test_the_search_goes_on_by_latency_and_says_so(self, place, synthetic, capsys, algo):
         device = synthetic(WithoutBaseline(error_rate=0.1))
         assert start(f"algo={algo}", "budget.trials=24", "logger=none", f"hydra.run.dir={place}/run") == 0

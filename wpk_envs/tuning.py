@@ -105,6 +105,8 @@ class TuningProblem:
         self.space = space
         self.budget = budget or Budget()
         self.trials: list[Trial] = []
+        self.rewards: list[float] = []
+        """What each trial is worth, see `reward`."""
         self.requests = 0
         self.requests_invalid = 0
         self.best: Trial | None = None
@@ -250,7 +252,8 @@ class TuningProblem:
         trial = Trial(len(self.trials) + 1, vector, dict(candidate.config), measurement, reused, self.seconds)
         self.trials.append(trial)
         self._first_us = self._first_us or measurement.cost_us
-        better = self.best is None or self.reward(measurement) > self.reward(self.best.measurement)
+        self.rewards.append(self.reward(measurement))
+        better = self.best is None or self.rewards[-1] > self.rewards[self.best.number - 1]
         if measurement.error is None and better:
             self.best = trial
         if self._on_trial is not None:

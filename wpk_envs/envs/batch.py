@@ -19,6 +19,7 @@ from wpk_envs.schedules.space import Prefix, ScheduleSpace
 from wpk_envs.tuning import TuningProblem
 
 Infos = dict[str, Any]
+MeasureBatch = Callable[[Sequence[Prefix]], list[Measurement | None]]
 
 FORMULATIONS: dict[str, type[Formulation]] = {f.name: f for f in (Construct, OneShot, Refine)}
 
@@ -88,17 +89,21 @@ class ScheduleBatch:
         problem: What is tuned; all episodes share its budget and its trials.
         formulation: One of `FORMULATIONS`.
         num_envs: Number of episodes at a time.
+        measure: Answers the configs of a step, as `TuningProblem.measure` does, which it is if none.
 
     Raises:
         UserError: If there is no such formulation, or no environment at all.
     """
 
-    def __init__(self, problem: TuningProblem | Suite, formulation: str, num_envs: int) -> None:
+    def __init__(
+        self, problem: TuningProblem | Suite, formulation: str, num_envs: int, measure: MeasureBatch | None = None
+    ) -> None:
         if formulation not in FORMULATIONS:
             raise unknown("formulation", formulation, FORMULATIONS)
         if num_envs < 1:
             raise UserError(f"num_envs must be 1 or more, not {num_envs}")
         self._suite = Suite.of(problem)
+        self._answer = measure
         kinds = [FORMULATIONS[formulation](each) for each in self._suite.problems]
         self.formulation = kinds[0]
         self._slots = [[kind.episode() for kind in kinds] for _ in range(num_envs)]
@@ -140,13 +145,13 @@ class ScheduleBatch:
     def _measure(self, episodes: Sequence[Episode], requests: Sequence[Prefix | None]) -> list[Measurement | None]:
         answers: list[Measurement | None] = [None] * len(requests)
         for problem in self._suite.problems:
-            asked = [
-                place
+            asked = {
+                place: vector
                 for place, (episode, vector) in enumerate(zip(episodes, requests))
                 if vector is not None and episode.problem is problem
-            ]
-            vectors = [vector for place in asked if (vector := requests[place]) is not None]
-            for place, answer in zip(asked, problem.measure(vectors) if vectors else []):
+            }
+            measure = self._answer or problem.measure
+            for place, answer in zip(asked, measure(list(asked.values())) if asked else []):
                 answers[place] = answer
         return answers
 

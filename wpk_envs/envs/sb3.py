@@ -10,8 +10,9 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from wpk_envs.envs.batch import MeasureBatch, ScheduleBatch
 from wpk_envs.envs.render import schedule_text
-from wpk_envs.envs.replay import open_batch
+from wpk_envs.envs.replay import ReplayBatch, open_batch
 from wpk_envs.envs.suite import Suite
 from wpk_envs.tuning import TuningProblem
 
@@ -31,6 +32,7 @@ class SB3ScheduleVecEnv(VecEnv):
         formulation: ``"construct"``, ``"one_shot"`` or ``"refine"``.
         exclude_tried: Whether masks leave out what was tried in this run.
         render_mode: ``"ansi"`` or none.
+        measure: Answers the configs of a step in place of ``problem.measure``, for agents that measure only some.
     """
 
     def __init__(
@@ -40,9 +42,14 @@ class SB3ScheduleVecEnv(VecEnv):
         formulation: str = "construct",
         exclude_tried: bool = False,
         render_mode: str | None = None,
+        measure: MeasureBatch | None = None,
     ) -> None:
         self.problem = problem
-        self.batch = open_batch(problem, formulation, num_envs)
+        self.batch: ScheduleBatch | ReplayBatch = (
+            ScheduleBatch(problem, formulation, num_envs, measure)
+            if measure is not None
+            else open_batch(problem, formulation, num_envs)
+        )
         self.exclude_tried = exclude_tried
         self.render_mode = render_mode
         self._rng = np.random.default_rng()
