@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from wpk_envs.core import Operator
+from wpk_envs.core import Device, Operator
 from wpk_envs.devices.recorded import RecordedDevice
+from wpk_envs.envs.observation import Observer
+from wpk_envs.envs.tree import PrefixTree
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.records.library import DEFAULT
 from wpk_envs.schedules import build_space
@@ -29,6 +31,7 @@ class Landscape:
         space: Its recorded space.
         vectors: The configs in lexicographic order, ``uint8[configs, knobs]``.
         rewards: What they are worth, ``float64[configs]``.
+        device: Plays it back.
         table: Checksum of the table.
     """
 
@@ -36,12 +39,18 @@ class Landscape:
     space: ScheduleSpace
     vectors: np.ndarray
     rewards: np.ndarray
-    table: str
+    device: Device
+    table: str = ""
 
     @property
     def operator(self) -> Operator:
         """What is computed."""
         return self.space.operator
+
+    @functools.cached_property
+    def tree(self) -> PrefixTree:
+        """Every prefix of the configs, whose numbers are those of `vectors`."""
+        return PrefixTree(self.space, Observer(self.space))
 
 
 @functools.lru_cache(maxsize=4)
@@ -54,8 +63,8 @@ def landscapes(tables: str | Path = DEFAULT) -> tuple[Landscape, ...]:
     Raises:
         UserError: If there are no such tables, or one is damaged or of another version.
     """
-    with RecordedDevice(tables) as device:
-        return tuple(_landscape(device, name, operator) for name, operator in device.operators.items())
+    device = RecordedDevice(tables)
+    return tuple(_landscape(device, name, operator) for name, operator in device.operators.items())
 
 
 def _landscape(device: RecordedDevice, name: str, operator: Operator) -> Landscape:
@@ -63,34 +72,35 @@ def _landscape(device: RecordedDevice, name: str, operator: Operator) -> Landsca
     vectors = list(space)
     answers = device.measure([space.candidate(vector) for vector in vectors])
     rewards = np.array([answer.reward for answer in answers])
-    return Landscape(name, space, np.array(vectors, dtype=np.uint8), rewards, device.datasheet(operator)["sha256"])
+    table = str(device.datasheet(operator)["sha256"])
+    return Landscape(name, space, np.array(vectors, dtype=np.uint8), rewards, device, table)
 
 
-def families(among: Sequence[Landscape]) -> list[str]:
+def families(known: Mapping[str, Operator]) -> list[str]:
     """The families of operators, each once."""
-    return list(dict.fromkeys(each.operator.family for each in among))
+    return list(dict.fromkeys(operator.family for operator in known.values()))
 
 
-def without(among: Sequence[Landscape], exclude: Sequence[str], operator: Operator | None = None) -> list[Landscape]:
-    """Those that may be learnt from.
+def remaining(known: Mapping[str, Operator], exclude: Sequence[str], operator: Operator | None = None) -> list[str]:
+    """Names of the operators that may be learnt from.
 
     Args:
-        among: All there are.
+        known: All that are recorded, by name.
         exclude: Names of operators, or of families as ``family/NAME``, to leave out.
         operator: One more to leave out, whatever its name.
 
     Raises:
         UserError: If a name is unknown, or nothing is left.
     """
-    allowed = [*(each.name for each in among), *(FAMILY + family for family in families(among))]
+    allowed = [*known, *(FAMILY + family for family in families(known))]
     for name in exclude:
         if name not in allowed:
             raise unknown("operator or family to exclude", name, allowed)
     kept = [
-        each
-        for each in among
-        if each.name not in exclude and FAMILY + each.operator.family not in exclude and each.operator != operator
+        name
+        for name, each in known.items()
+        if name not in exclude and FAMILY + each.family not in exclude and each != operator
     ]
     if not kept:
-        raise UserError("nothing is left to learn from; exclude fewer operators, or give other tables")
+        raise UserError("no recorded operator is left to learn from; exclude fewer, or give other tables")
     return kept

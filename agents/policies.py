@@ -69,18 +69,10 @@ class Policy:
         return has_seen(self.facts, operator)
 
     def check_fits(self, space: ScheduleSpace) -> None:
-        """Raise `UserError` unless the policy can act in a space."""
-        given, here = self.facts["encoding"], [space.encoding.device_kind, space.encoding.version]
-        if list(given) != here:
-            raise UserError(
-                f"the policy was trained on version {given[1]} of the encoding for {given[0]} devices, and here is "
-                f"version {here[1]} of that for {here[0]}; train another with python -m experiments.pretrain"
-            )
-        if list(self.facts["fields"]) != fields(space):
-            raise UserError(
-                "the policy was trained on observations of other fields than there are here; train another with "
-                "python -m experiments.pretrain"
-            )
+        """Raise `UserError` unless it can act in a space."""
+        why = misfit(self.facts, space)
+        if why:
+            raise UserError(why)
 
     def put_into(self, model: MaskablePPO) -> None:
         """Give a model of the same size these weights."""
@@ -103,20 +95,21 @@ def _folders() -> Iterator[Path]:
     return SHIPPED.glob(f"*/*{SUFFIX}")
 
 
-def load(policy: str | Path, unseen: Operator | None = None) -> Policy:
+def load(policy: str | Path, space: ScheduleSpace | None = None, unseen: bool = True) -> Policy:
     """Read a policy, checked whole before anything of it is used.
 
     Args:
         policy: One of `shipped`, a file, or a folder of files.
-        unseen: An operator. Of a folder the policy is taken that was trained on the most operators, this one not
-            among them if there is such a policy.
+        space: What it is to act in. Of a folder that policy is taken which was trained on the most operators among
+            those that fit the space.
+        unseen: Whether of a folder those come first that were not trained on the operator of the space.
 
     Raises:
         UserError: If there is none, or it is damaged or of another format.
     """
     path = _path(policy)
     if path.is_dir():
-        path = _best_of(path, unseen)
+        path = _best_of(path, space, unseen)
     with _explained(path), _opened(path) as file:
         facts = _facts(path, file)
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
@@ -153,17 +146,35 @@ def _path(policy: str | Path) -> Path:
     raise unknown("policy", policy, known)
 
 
-def _best_of(folder: Path, unseen: Operator | None) -> Path:
+def _best_of(folder: Path, space: ScheduleSpace | None, unseen: bool) -> Path:
     paths = sorted(folder.glob(f"*{SUFFIX}"))
     if not paths:
         raise UserError(f"the folder '{folder}' has no policy; give one with files that end in {SUFFIX}")
 
-    def worth(path: Path) -> tuple[bool, int]:
+    def worth(path: Path) -> tuple[bool, bool, int]:
         with _explained(path), _opened(path) as file:
             facts = _facts(path, file)
-        return unseen is None or not has_seen(facts, unseen), len(facts["operators"])
+        fits = space is None or not misfit(facts, space)
+        fresh = space is None or not unseen or not has_seen(facts, space.operator)
+        return fits, fresh, len(facts["operators"])
 
     return max(paths, key=worth)
+
+
+def misfit(facts: Mapping[str, Any], space: ScheduleSpace) -> str:
+    """Why a policy with these facts cannot act in a space, in a sentence; empty if it can."""
+    given, here = facts["encoding"], [space.encoding.device_kind, space.encoding.version]
+    if given != here:
+        return (
+            f"the policy was trained on version {given[1]} of the encoding for {given[0]} devices, and here is version "
+            f"{here[1]} of that for {here[0]}; train another with python -m experiments.pretrain"
+        )
+    if facts["fields"] != fields(space):
+        return (
+            "the policy was trained on observations of other fields than there are here; train another with "
+            "python -m experiments.pretrain"
+        )
+    return ""
 
 
 def _opened(path: Path) -> Any:

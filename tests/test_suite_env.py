@@ -150,7 +150,7 @@ def test_sb3_sees_the_same(device, monkeypatch) -> None:
 
 def test_configs_of_an_operator_are_measured_as_one_batch() -> None:
     place = SyntheticDevice()
-    batch = ScheduleBatch(suite_on(place, operators=["gemv", "bert_ffn"]), "construct", 8)
+    batch = ScheduleBatch(suite_on(place, names=["gemv", "bert_ffn"]), "construct", 8)
     batch.reset(np.random.default_rng(0))
     while not place.batches:
         batch.step([int(mask.argmax()) for mask in batch.action_masks(False)], np.random.default_rng(0), False)

@@ -1,0 +1,111 @@
+"""What was best on average elsewhere, tried first: the baselines that learning from other operators must beat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from agents.base import Agent
+from agents.ga import GeneticAlgorithm, untried
+from agents.landscapes import Landscape, landscapes, remaining
+from agents.moves import draw
+from wpk_envs.errors import UserError
+from wpk_envs.records.library import DEFAULT
+from wpk_envs.schedules.space import Prefix
+from wpk_envs.tuning import TuningProblem
+
+
+def ranked(among: Sequence[Landscape]) -> np.ndarray:
+    """All configs of some landscapes, best first.
+
+    A config's worth is its log speedup relative to the best of its landscape, averaged over the landscapes that have
+    it: the logarithm of the mean fraction of the optimum.
+
+    Returns:
+        ``uint8[configs, knobs]``.
+    """
+    vectors = np.concatenate([each.vectors for each in among])
+    losses = np.concatenate([each.rewards - each.rewards.max() for each in among])
+    configs, place = np.unique(vectors, axis=0, return_inverse=True)
+    worth = np.bincount(place.ravel(), losses) / np.bincount(place.ravel())
+    return configs[np.argsort(-worth, kind="stable")]
+
+
+def valid_ones(problem: TuningProblem, ranking: np.ndarray) -> list[Prefix]:
+    """Those of a ranking that are in a problem's space, in order."""
+    return [vector for vector in map(tuple, ranking.tolist()) if problem.space.is_valid(vector)]
+
+
+@dataclass
+class Experience:
+    """Which recorded operators an agent has learnt from; the one that it tunes is never among them.
+
+    Attributes:
+        tables: Tables of the package, or a folder of tables.
+        exclude: More operators that it must not know, by name, or families as ``family/NAME``.
+    """
+
+    tables: str = DEFAULT
+    exclude: tuple[str, ...] = ()
+
+    def known(self, problem: TuningProblem) -> list[Prefix]:
+        """Configs by how good they were on average, those of the problem's space.
+
+        Raises:
+            UserError: If there are no such tables, or they are of another kind of device.
+        """
+        everything = landscapes(self.tables)
+        names = remaining({each.name: each.operator for each in everything}, self.exclude, problem.operator)
+        among = [each for each in everything if each.name in names]
+        fitting = [each for each in among if each.space.encoding == problem.space.encoding]
+        if not fitting:
+            raise UserError(
+                f"the tables '{self.tables}' are of {among[0].space.device.name}, whose schedules have other knobs than "
+                f"those of {problem.space.device.name}; give tables of that kind of device"
+            )
+        self.knowledge: dict[str, Any] = {
+            "tables": self.tables,
+            "operators": [each.name for each in fitting],
+            "has_seen_operator": False,
+        }
+        return valid_ones(problem, ranked(fitting))
+
+
+@dataclass
+class Ranking(Experience, Agent):
+    """Try configs in the order of their mean fraction of the optimum on other operators; random ones after that.
+
+    Attributes:
+        batch: Configs measured together.
+    """
+
+    name: ClassVar[str] = "ranking"
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        self.check(1, math.inf, "batch")
+
+    def search(self, problem: TuningProblem, seed: int) -> None:
+        """Measure batch after batch."""
+        rng = np.random.default_rng(seed)
+        order = self.known(problem)
+        while not problem.done:
+            problem.measure(order[: self.batch] or draw(problem, rng, self.batch))
+            del order[: self.batch]
+
+
+@dataclass
+class RankingGA(Experience, GeneticAlgorithm):
+    """The genetic algorithm whose first population are the configs that were best on average elsewhere."""
+
+    name: ClassVar[str] = "ranking_ga"
+
+    def first(self, problem: TuningProblem, rng: np.random.Generator, tried: set[Prefix]) -> list[Prefix | None]:
+        """The best of the ranking, and random ones if that has not enough."""
+        known: list[Prefix | None] = list(self.known(problem)[: self.population])
+        tried.update(vector for vector in known if vector is not None)
+        return known + [untried(problem, rng, tried) for _ in range(self.population - len(known))]
