@@ -126,7 +126,7 @@ class Between(UntilDone):
         observations, masks, actions = (torch.as_tensor(np.concatenate(part)) for part in zip(*demonstrations))
         policy = self.model.policy
         for _ in range(self._settings.clone_steps):
-            _, log_prob, _ = policy.evaluate_actions(observations, actions, action_masks=masks)  # type: ignore
+            log_prob = policy.get_distribution(observations, masks).log_prob(actions)  # type: ignore
             policy.optimizer.zero_grad()
             (-log_prob.mean()).backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), 0.5)

@@ -28,7 +28,7 @@ class PPORefine(MaskedPPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check(1, math.inf, "n_steps")
+        self.check(2, math.inf, "n_steps")
 
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Train until the budget is spent."""

@@ -18,7 +18,6 @@ import torch
 from gymnasium import spaces
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from stable_baselines3.common.callbacks import BaseCallback
 
 import wpk_envs
 from agents.landscapes import Landscape
@@ -29,6 +28,7 @@ from agents.torch_setup import small_torch
 from wpk_envs.envs.observation import Observer, fields
 from wpk_envs.envs.sb3 import SB3ScheduleVecEnv
 from wpk_envs.envs.suite import Suite
+from wpk_envs.errors import UserError
 from wpk_envs.schedules.space import INVALID_NODE
 from wpk_envs.tuning import Budget, TuningProblem
 
@@ -70,10 +70,9 @@ class Recipe:
     def check(self) -> None:
         """Raise `UserError` for values that cannot be."""
         for name, value in asdict(self).items():
-            least = 1 if name in ("batch", "hidden") else 0
-            if value < least or (name == "temperature" and value == 0):
-                raise UserError(f"{name} must be {least or 'more than 0' if name == 'temperature' else least} "
-                                f"or more, not {value}")
+            positive = name in ("batch", "hidden", "temperature")
+            if value < 0 or (positive and not value):
+                raise UserError(f"{name} must be {'greater than 0' if positive else '0 or more'}, not {value}")
         if not self.imitation + self.steps:
             raise UserError("imitation and steps are both 0, so nothing would be learnt; give one of them a number")
 
@@ -203,8 +202,8 @@ class Lessons:
         names = fields(chosen[0].space)
         self._features = torch.tensor([place for place, name in enumerate(names) if name.startswith("operator.")])
 
-    def draw(self, rng: np.random.Generator, count: int, noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Decisions as often as they occur: ``float32[count, fields]``, ``bool[count, width]``, ``float32[count, width]``."""
+    def draw(self, rng: np.random.Generator, count: int, noise: float) -> tuple[torch.Tensor, ...]:
+        """Decisions as often as they occur: observations, masks and what to choose, a row each."""
         places = np.searchsorted(self._cumulated, rng.random(count) * self._cumulated[-1])
         chosen = torch.as_tensor(places)
         observations = self._observations[chosen]

@@ -64,8 +64,8 @@ class Experience:
         fitting = [each for each in among if each.space.encoding == problem.space.encoding]
         if not fitting:
             raise UserError(
-                f"the tables '{self.tables}' are of {among[0].space.device.name}, whose schedules have other knobs than "
-                f"those of {problem.space.device.name}; give tables of that kind of device"
+                f"the tables '{self.tables}' are of {among[0].space.device.name}, whose schedules have other knobs "
+                f"than those of {problem.space.device.name}; give tables of that kind of device"
             )
         self.knowledge: dict[str, Any] = {
             "tables": self.tables,

@@ -65,7 +65,13 @@ def train(training: Training) -> Training:
 
 
 def set_of(
-    folder: Path, known: Mapping[str, Operator], names: Sequence[str], held_out: str, tables: str, recipe: Recipe, seed: int
+    folder: Path,
+    known: Mapping[str, Operator],
+    names: Sequence[str],
+    held_out: str,
+    tables: str,
+    recipe: Recipe,
+    seed: int,
 ) -> Iterator[Training]:
     """A policy on all operators, and one on all but each operator or family.
 

@@ -276,9 +276,10 @@ class TuningProblem:
         if not exclude_tried or not self._tried_below.get(tuple(prefix)):
             return mask
         fresh = mask.copy()
-        for option in np.flatnonzero(mask):
-            tried = self._tried_below.get((*prefix, int(option)), 0)
-            fresh[option] = self.space.count(self.space.child(node, int(option))) > tried
+        for option in np.flatnonzero(mask).tolist():
+            tried = self._tried_below.get((*prefix, option))
+            if tried and tried >= self.space.count(self.space.child(node, option)):
+                fresh[option] = False
         return fresh if fresh.any() else mask
 
     def sample_untried(self, rng: np.random.Generator) -> Prefix | None:

@@ -116,7 +116,8 @@ class ScheduleBatch:
         positions = range(len(self._slots)) if indices is None else indices
         for i, number in zip(positions, self._suite.draw(rng, len(positions)).tolist()):
             self._drawn[i] = number
-        episodes = [self.episodes[i] for i in positions]
+        going = self.episodes
+        episodes = [going[i] for i in positions]
         answers = self._measure(episodes, [episode.begin(rng, options or {}) for episode in episodes])
         infos = [episode.begun(answer) for episode, answer in zip(episodes, answers)]
         return {i: {**info, **self._suite.info(self._drawn[i])} for i, info in zip(positions, infos)}

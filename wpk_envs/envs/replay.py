@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wpk_envs.envs.answers import Answers, Columns, objects
-from wpk_envs.envs.batch import ScheduleBatch
+from wpk_envs.envs.batch import MeasureBatch, ScheduleBatch
 from wpk_envs.envs.construct import Construct, masked_out
 from wpk_envs.envs.formulation import FAILURE_REWARD
 from wpk_envs.envs.observation import BOUND, Observer
@@ -227,21 +227,24 @@ class ReplayBatch:
         return tuple(self.forest.vectors[row, :depth].tolist())
 
 
-def open_batch(problem: TuningProblem | Suite, formulation: str, num_envs: int) -> ScheduleBatch | ReplayBatch:
+def open_batch(
+    problem: TuningProblem | Suite, formulation: str, num_envs: int, measure: MeasureBatch | None = None
+) -> ScheduleBatch | ReplayBatch:
     """The fastest batch for a problem or a suite: in arrays where configs are constructed from recorded tables.
 
     Args:
         problem: What is tuned.
         formulation: One of `wpk_envs.envs.batch.FORMULATIONS`.
         num_envs: Number of episodes at a time.
+        measure: See `wpk_envs.envs.batch.ScheduleBatch`.
 
     Raises:
         UserError: If there is no such formulation, or no environment at all.
     """
-    listed = all(each.device.configs(each.operator) is not None for each in Suite.of(problem).problems)
-    if formulation == Construct.name and num_envs > 0 and listed:
+    recorded = all(each.device.configs(each.operator) is not None for each in Suite.of(problem).problems)
+    if recorded and formulation == Construct.name and num_envs > 0 and measure is None:
         return ReplayBatch(problem, num_envs)
-    return ScheduleBatch(problem, formulation, num_envs)
+    return ScheduleBatch(problem, formulation, num_envs, measure)
 
 
 def _listed(columns: Columns, count: int) -> list[Infos]:

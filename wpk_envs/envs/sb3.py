@@ -10,9 +10,9 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from wpk_envs.envs.batch import MeasureBatch, ScheduleBatch
+from wpk_envs.envs.batch import MeasureBatch
 from wpk_envs.envs.render import schedule_text
-from wpk_envs.envs.replay import ReplayBatch, open_batch
+from wpk_envs.envs.replay import open_batch
 from wpk_envs.envs.suite import Suite
 from wpk_envs.tuning import TuningProblem
 
@@ -45,11 +45,7 @@ class SB3ScheduleVecEnv(VecEnv):
         measure: MeasureBatch | None = None,
     ) -> None:
         self.problem = problem
-        self.batch: ScheduleBatch | ReplayBatch = (
-            ScheduleBatch(problem, formulation, num_envs, measure)
-            if measure is not None
-            else open_batch(problem, formulation, num_envs)
-        )
+        self.batch = open_batch(problem, formulation, num_envs, measure)
         self.exclude_tried = exclude_tried
         self.render_mode = render_mode
         self._rng = np.random.default_rng()
