@@ -18,7 +18,6 @@ from wpk_envs.errors import UserError, unknown
 from wpk_envs.schedules import build_space
 from wpk_envs.tuning import Budget, Records, TuningProblem
 
-
 SUITE_ID = "wpk/Suite-v0"
 
 
