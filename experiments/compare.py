@@ -55,6 +55,8 @@ def compare(cfg: DictConfig, folder: Path) -> None:
             **_facts(settings, place, scores, failures, time.perf_counter() - started),
             **standings(scores, settings.points),
         }
+        for name, entry in result["operators"].items():
+            entry |= {"operator": place.operators[name].to_dict(), "table": place.table(name)}
     _write(folder, settings, scores, result, console)
     publish(result, folder, cfg.out)
     if failures:
@@ -94,6 +96,7 @@ def _facts(
     recorded = device.replays
     return {
         **summary.device_figures(device),
+        "fingerprint": device.info.fingerprint,
         "replayed": recorded,
         "noise": settings.device.settings.get("noise") if recorded else None,
         "best_known_from": "the recorded tables" if recorded else "the best of these runs",

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 import agents
 from experiments import bench, config, files, settings
 from experiments import store as _store  # noqa: F401  (registers its schema)
+from experiments.comparison import settings as compare_settings
 from experiments.figures import TARGETS, Figure
 from experiments.launcher import DEFECT, INTERRUPTED, USER_ERROR, run_program
 from wpk_envs import devices, operators
@@ -126,7 +127,10 @@ class TestComposition:
 
     @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
     def test_every_experiment(self, composed, path):
-        settings.settings_of(composed(f"experiment={path.stem}"))
+        if path.stem.startswith("recorded"):
+            compare_settings.settings_of(composed(f"experiment={path.stem}", program="compare"))
+        else:
+            settings.settings_of(composed(f"experiment={path.stem}"))
 
     def test_bench(self, composed):
         assert bench.check(composed(program="bench")).logger["mode"] == "disabled"
@@ -150,7 +154,8 @@ class TestComposition:
             *([f"device={name}"] for name in (*devices.DEVICES, "p100")),
         ):
             keys |= set(_keys(composed(*overrides)))
-        keys |= set(_keys(composed(program="bench"))) | set(_keys(composed(program="store")))
+        for program in ("bench", "store", "compare"):
+            keys |= set(_keys(composed(program=program)))
         explained = set(re.findall(r"`([a-z0-9_.]+)`", text))
         assert keys - explained == set()
 
@@ -201,7 +206,8 @@ MISTAKES = {
     "device=cuda device.gpus=1": r"device.gpus must be a list, such as device.gpus=\[1\]",
     "device=cuda device.threads=2": r"unknown key 'device.threads'.*device.gpus",
     "budget=big": r"unknown budget 'big' \(allowed: default, quick\)",
-    "experiment=slow": r"unknown experiment 'slow' \(allowed: .*quick",
+    "experiment=slow": r"unknown experiment 'slow' \(allowed: quick\)",
+    "experiment=recorded": r"unknown experiment 'recorded' \(allowed: quick\)",
     "op.hight=28": r"unknown key 'op.hight'; did you mean op.height.*op.kernel",
     "op.m=3": r"unknown key 'op.m'.*op.filters",
     "algo.popsize=3": r"unknown key 'algo.popsize'.*algo.n_envs",
