@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -74,6 +74,9 @@ class Agent(ABC):
     """
 
     name: ClassVar[str]
+    knowledge: Mapping[str, Any] | None = None
+    """What it knew before the search, none for most agents: ``operators`` that it comes from by name, and
+    ``has_seen_operator``, whether the one that is tuned is among them."""
 
     def tune(self, problem: TuningProblem, seed: int) -> TuningResult:
         """Search until the budget is spent.

@@ -81,13 +81,12 @@ def families(known: Mapping[str, Operator]) -> list[str]:
     return list(dict.fromkeys(operator.family for operator in known.values()))
 
 
-def remaining(known: Mapping[str, Operator], exclude: Sequence[str], operator: Operator | None = None) -> list[str]:
+def remaining(known: Mapping[str, Operator], exclude: Sequence[str]) -> list[str]:
     """Names of the operators that may be learnt from.
 
     Args:
         known: All that are recorded, by name.
         exclude: Names of operators, or of families as ``family/NAME``, to leave out.
-        operator: One more to leave out, whatever its name.
 
     Raises:
         UserError: If a name is unknown, or nothing is left.
@@ -96,11 +95,7 @@ def remaining(known: Mapping[str, Operator], exclude: Sequence[str], operator: O
     for name in exclude:
         if name not in allowed:
             raise unknown("operator or family to exclude", name, allowed)
-    kept = [
-        name
-        for name, each in known.items()
-        if name not in exclude and FAMILY + each.family not in exclude and each != operator
-    ]
+    kept = [name for name, each in known.items() if name not in exclude and FAMILY + each.family not in exclude]
     if not kept:
         raise UserError("no recorded operator is left to learn from; exclude fewer, or give other tables")
     return kept

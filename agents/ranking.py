@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,10 +13,13 @@ from agents.base import Agent
 from agents.ga import GeneticAlgorithm, untried
 from agents.landscapes import Landscape, landscapes, remaining
 from agents.moves import draw
-from wpk_envs.errors import UserError
+from wpk_envs.errors import UserError, unknown
 from wpk_envs.records.library import DEFAULT
 from wpk_envs.schedules.space import Prefix
 from wpk_envs.tuning import TuningProblem
+
+UNKNOWN = ("operator", "family")
+"""What an agent with experience may never know of what it tunes."""
 
 
 def ranked(among: Sequence[Landscape]) -> np.ndarray:
@@ -41,15 +44,17 @@ def valid_ones(problem: TuningProblem, ranking: np.ndarray) -> list[Prefix]:
 
 
 @dataclass
-class Experience:
-    """Which recorded operators an agent has learnt from; the one that it tunes is never among them.
+class Experience(Agent):
+    """Which recorded operators an agent has learnt from.
 
     Attributes:
         tables: Tables of the package, or a folder of tables.
-        exclude: More operators that it must not know, by name, or families as ``family/NAME``.
+        unknown: What it never knows: the ``operator`` that it tunes, or that operator's whole ``family``.
+        exclude: More that it must not know: operators by name, or families as ``family/NAME``.
     """
 
     tables: str = DEFAULT
+    unknown: str = "operator"
     exclude: tuple[str, ...] = ()
 
     def known(self, problem: TuningProblem) -> list[Prefix]:
@@ -58,25 +63,35 @@ class Experience:
         Raises:
             UserError: If there are no such tables, or they are of another kind of device.
         """
-        everything = landscapes(self.tables)
-        names = remaining({each.name: each.operator for each in everything}, self.exclude, problem.operator)
-        among = [each for each in everything if each.name in names]
+        if self.unknown not in UNKNOWN:
+            raise unknown("algo.unknown", self.unknown, UNKNOWN)
+        among = self._landscapes(problem)
         fitting = [each for each in among if each.space.encoding == problem.space.encoding]
         if not fitting:
             raise UserError(
                 f"the tables '{self.tables}' are of {among[0].space.device.name}, whose schedules have other knobs "
                 f"than those of {problem.space.device.name}; give tables of that kind of device"
             )
-        self.knowledge: dict[str, Any] = {
+        self.knowledge = {
             "tables": self.tables,
             "operators": [each.name for each in fitting],
             "has_seen_operator": False,
         }
         return valid_ones(problem, ranked(fitting))
 
+    def _landscapes(self, problem: TuningProblem) -> list[Landscape]:
+        everything, operator = landscapes(self.tables), problem.operator
+        alike = {
+            each.name
+            for each in everything
+            if each.operator == operator or (self.unknown == "family" and each.operator.family == operator.family)
+        }
+        names = remaining({each.name: each.operator for each in everything}, [*self.exclude, *alike])
+        return [each for each in everything if each.name in names]
+
 
 @dataclass
-class Ranking(Experience, Agent):
+class Ranking(Experience):
     """Try configs in the order of their mean fraction of the optimum on other operators; random ones after that.
 
     Attributes:

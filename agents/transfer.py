@@ -53,7 +53,7 @@ class Transfer(Agent):
         """Try what was best elsewhere, then propose until the budget is spent."""
         policy = load(self.policy, problem.space, self.unseen)
         policy.check_fits(problem.space)
-        self.knowledge: dict[str, Any] = {
+        self.knowledge = {
             "policy": self.policy,
             "operators": list(policy.names),
             "has_seen_operator": policy.has_seen(problem.operator),

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -98,6 +98,7 @@ class _Tuning:
         self.space = schedules.build_space(operator, place.device.info, templates, among=among)
         self.naming = Naming(place.device.predicts)
         self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume, self.naming)
+        self.agent = settings.agent()
         self.display = Display(place.console, f"{settings.algo} on {name}", settings.budget.trials)
         self.logger = WandbLogger(self._tracked(), folder, self._warn)
         self.problem = TuningProblem(
@@ -135,13 +136,15 @@ class _Tuning:
     def _search(self) -> bool:
         """Let the agent tune; whether Ctrl-C ended it."""
         self.logger.start()
-        agent = self.place.settings.agent()
+        agent = self.agent
         log.info("%s: %d valid configs, %d trials to resume", self.name, self.space.size, len(self.journal.earlier))
         try:
             with self.display:
                 agent.tune(self.problem, self.place.settings.seed)
         except KeyboardInterrupt:
             return True
+        if agent.knowledge is not None:
+            self.place.console.print(f"note: {_known(agent.knowledge)}", highlight=False, markup=False)
         if isinstance(agent, Saves):
             agent.save(self.folder / "policy.zip")
         return False
@@ -166,6 +169,7 @@ class _Tuning:
             **summary.device_figures(device),
             "algo": settings.algo,
             "seed": settings.seed,
+            **({} if self.agent.knowledge is None else {"knowledge": dict(self.agent.knowledge)}),
             **searched,
             **figures,
             "seconds": time.perf_counter() - self.started,
@@ -221,6 +225,13 @@ class _Tuning:
 
     def _warn(self, sentence: str) -> None:
         print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
+def _known(knowledge: Mapping[str, Any]) -> str:
+    """What an agent knew before it started, in a sentence."""
+    seen = "among" if knowledge["has_seen_operator"] else "not among"
+    names = ", ".join(knowledge["operators"])
+    return f"what was learnt earlier comes from {names}; the operator that was tuned is {seen} them"
 
 
 def _journal(path: Path, space: ScheduleSpace, resume: bool, naming: Naming) -> Journal:
