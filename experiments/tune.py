@@ -139,6 +139,8 @@ class _Tuning:
                 self.agent.tune(self.problem, self.place.settings.seed)
         except KeyboardInterrupt:
             return True
+        if self.agent.knowledge is not None:
+            self.place.console.print(f"note: {_known(self.agent.knowledge)}", highlight=False, markup=False)
         if isinstance(self.agent, Saves):
             self.agent.save(self.folder / "policy.zip")
         return False
@@ -165,6 +167,7 @@ class _Tuning:
             **summary.device_figures(device),
             "algo": settings.algo,
             "seed": settings.seed,
+            **({} if self.agent.knowledge is None else {"knowledge": dict(self.agent.knowledge)}),
             **searched,
             **figures,
             "seconds": time.perf_counter() - self.started,
@@ -216,6 +219,13 @@ class _Tuning:
             knobs=("template", *(knob.name for knob in self.space.encoding.knobs if knob.name in read)),
             naming=self.naming,
         )
+
+
+def _known(knowledge: Mapping[str, Any]) -> str:
+    """What an agent knew before it started, in a sentence."""
+    seen = "among" if knowledge["has_seen_operator"] else "not among"
+    names = ", ".join(knowledge["operators"])
+    return f"what was learnt earlier comes from {names}; the operator that was tuned is {seen} them"
 
 
 def _journal(path: Path, space: ScheduleSpace, resume: bool, naming: Naming) -> Journal:

@@ -84,6 +84,8 @@ class TestRandomPolicyRefine(AgentConformance):
 
 
 def test_every_agent_has_its_conformance_suite() -> None:
+    import tests.test_transfer  # noqa: F401  (those that need tables or policies)
+
     tested = {cls.name for cls in AgentConformance.__subclasses__()}
     assert tested == set(agents.names()) - {"metaschedule"}, "that one has a space of its own: test_metaschedule.py"
 

@@ -106,7 +106,7 @@ def run_cell(place: Place, entrant: Entrant, cell: Cell, budget: Budget) -> Run:
     """Let an agent tune."""
     started = time.perf_counter()
     problem = place.problem(cell.op, budget, cell.seed)
-    result = entrant.agent().tune(problem, cell.seed)
+    result = entrant.agent(cell.seed).tune(problem, cell.seed)
     improvements = tuple(_improvements(place, cell.op, result))
     return Run(
         cell=cell,
