@@ -13,7 +13,7 @@ from experiments.comparison.standings import ordered, standings
 def run(algo, op, seed, *steps, trials=8, stop_reason="trials"):
     """A run whose best so far rises at (trial, gain), a second for each trial."""
     improvements = tuple(Improvement(trial, 10.0 * trial, gain) for trial, gain in steps)
-    return Run(Cell(algo, op, seed), improvements, trials, 10.0 * trials, stop_reason, {}, 0, "", 0.1)
+    return Run(Cell(algo, op, seed), improvements, trials, 10.0 * trials, stop_reason, {}, 0, None, "", 0.1)
 
 
 def scores_of(*runs, algos=("a",), ops=("x",), seeds=2, known=2.0):
@@ -48,10 +48,12 @@ class TestScores:
 
     def test_tried_configs_come_back_from_text(self):
         vectors = [(0, 3, 12, 1), (1, 0, 0, 255)]
-        assert unpacked(packed(vectors), 2) == vectors
-        assert unpacked(packed([]), 0) == []
-        with pytest.raises(ValueError, match="padding|incorrect|base64"):
-            unpacked(packed(vectors)[:-3], 2)
+        text = packed(vectors)
+        assert unpacked(text, 2, 4) == vectors
+        assert unpacked(packed([]), 0, 4) == []
+        for damaged, count in ((text[:-3], 2), (text[:-8], 2), (text, 1), (text, 3), ("AAAA", 2)):
+            with pytest.raises(ValueError, match=r"padding|base64|vectors|header"):
+                unpacked(damaged, count, 4)
 
     def test_a_run_comes_back_from_its_line(self):
         before = run("a", "x", 3, (1, 1.0), (7, 1.5))

@@ -14,6 +14,7 @@ import numpy as np
 from agents.base import TuningResult
 from experiments.comparison.places import Place
 from experiments.comparison.settings import Entrant
+from wpk_envs.core import KnobValue
 from wpk_envs.schedules.space import Prefix
 from wpk_envs.tuning import Budget
 
@@ -63,7 +64,8 @@ class Run:
         stop_reason: Why it ended.
         errors: Failed trials by kind.
         requests_invalid: Invalid requests, which are no trials.
-        tried: The configs as `packed` vectors, in the order in which their outcomes were known.
+        best: The config of the last improvement; none if nothing worked.
+        tried: All configs as `packed` vectors, in the order in which their outcomes were known.
         wall_seconds: What the run took here.
         table: Checksum of the table that was replayed; empty if it was measured.
     """
@@ -75,6 +77,7 @@ class Run:
     stop_reason: str
     errors: Mapping[str, int]
     requests_invalid: int
+    best: Mapping[str, KnobValue] | None
     tried: str
     wall_seconds: float
     table: str = ""
@@ -83,10 +86,6 @@ class Run:
     def gain(self) -> float:
         """The speedup of what was held to be the best at the end, 0 if nothing worked."""
         return self.improvements[-1].gain if self.improvements else 0.0
-
-    def vectors(self) -> list[Prefix]:
-        """The configs tried, in order."""
-        return unpacked(self.tried, self.trials)
 
     def to_dict(self) -> dict[str, Any]:
         """The run as a line of a file."""
@@ -107,15 +106,17 @@ def run_cell(place: Place, entrant: Entrant, cell: Cell, budget: Budget) -> Run:
     """Let an agent tune."""
     started = time.perf_counter()
     problem = place.problem(cell.op, budget, cell.seed)
-    result = entrant.agent().tune(problem, cell.seed)
+    result = entrant.agent(cell.seed).tune(problem, cell.seed)
+    improvements = tuple(_improvements(place, cell.op, result))
     return Run(
         cell=cell,
-        improvements=tuple(_improvements(place, cell.op, result)),
+        improvements=improvements,
         trials=len(result.trials),
         seconds=result.trials[-1].seconds if result.trials else 0.0,
         stop_reason=str(result.stop_reason),
         errors=problem.errors,
         requests_invalid=problem.requests_invalid,
+        best=result.trials[improvements[-1].trial - 1].config if improvements else None,
         tried=packed([trial.vector for trial in result.trials]),
         wall_seconds=time.perf_counter() - started,
         table=place.table(cell.op),
@@ -136,14 +137,22 @@ def packed(vectors: Sequence[Sequence[int]]) -> str:
     return base64.b64encode(zlib.compress(np.array(vectors, dtype=np.uint8).tobytes(), 9)).decode()
 
 
-def unpacked(text: str, count: int) -> list[Prefix]:
+def unpacked(text: str, count: int, length: int) -> list[Prefix]:
     """The inverse of `packed`.
 
+    Args:
+        text: What `packed` made.
+        count: How many vectors it has.
+        length: Knobs of each.
+
     Raises:
-        ValueError: If the text is damaged.
+        ValueError: If it is anything else.
     """
     try:
-        numbers = np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype=np.uint8)
+        unpacker = zlib.decompressobj()
+        content = unpacker.decompress(base64.b64decode(text, validate=True), count * length + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from error
-    return [tuple(int(option) for option in row) for row in numbers.reshape(count, -1)] if count else []
+    if len(content) != count * length or not unpacker.eof:
+        raise ValueError(f"these are no {count} vectors of {length} knobs")
+    return [tuple(content[place : place + length]) for place in range(0, len(content), length)]

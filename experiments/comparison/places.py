@@ -7,12 +7,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.finals import FINAL_REPEATS
 from wpk_envs import devices, operators, schedules
-from wpk_envs.core import Device, Operator
+from wpk_envs.core import Device, Measurement, Operator
 from wpk_envs.devices.recorded import RecordedDevice
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.records import Store
-from wpk_envs.schedules.space import ScheduleSpace
+from wpk_envs.schedules.space import Prefix, ScheduleSpace
 from wpk_envs.tuning import Budget, Trial, TuningProblem
 
 RECORDED = "recorded"
@@ -62,12 +63,20 @@ class Place:
         """What a run's best trial is worth: its gain, on a device that replays the recorded one, without noise."""
         measurement = trial.measurement
         if isinstance(self.device, RecordedDevice):
-            measurement = self.device.recorded(self.space(name).candidate(trial.vector)) or measurement
+            measurement = self.device.recorded(self.space(name).candidate(trial.vector))
         return measurement.gain or 0.0
 
     def best_known(self, name: str) -> float | None:
         """The gain of the best recorded config of an operator; none on a device that measures."""
         return self.device.best(self.operators[name]).gain if isinstance(self.device, RecordedDevice) else None
+
+    def answers(self, name: str, vectors: Sequence[Prefix]) -> dict[Prefix, Measurement]:
+        """Final measurements of valid configs of an operator: as recorded, without noise, or measured now."""
+        space = self.space(name)
+        candidates = [space.candidate(vector) for vector in vectors]
+        if isinstance(self.device, RecordedDevice):
+            return dict(zip(vectors, map(self.device.recorded, candidates)))
+        return dict(zip(vectors, self.device.measure(candidates, repeats=FINAL_REPEATS)))
 
     def table(self, name: str) -> str:
         """Checksum of the table that has an operator; empty on a device that measures."""

@@ -80,8 +80,13 @@ def cell_text(figure: Mapping[str, Any]) -> str:
     """An IQM with its interval, marked if it is tied with the best."""
     if figure["iqm"] is None:
         return "none"
-    interval = "" if figure["low"] is None else f" ({_percent(figure['low'])}-{_percent(figure['high'])})"
-    return f"{_percent(figure['iqm'])}{interval}{'*' if figure['tied_with_best'] else ''}"
+    return percents(figure["iqm"], figure["low"], figure["high"]) + ("*" if figure["tied_with_best"] else "")
+
+
+def percents(value: float, low: float | None, high: float | None) -> str:
+    """A fraction with its interval, in percent."""
+    interval = "" if low is None or high is None else f" ({_percent(low)}-{_percent(high)})"
+    return f"{_percent(value)}{interval}"
 
 
 def _percent(fraction: float | None) -> str:

@@ -16,7 +16,7 @@ from wpk_envs.errors import UserError
 from wpk_envs.schedules import encoding_for
 
 SCRIPT_BYTES = 1_200_000
-"""Of all measured scripts together, and of all predicted ones; those beyond are named and left out, so that the page stays small."""
+"""Of all measured scripts together, and of all predicted ones; others are named and left out, to keep pages small."""
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,13 @@ class RecordedDevice(Device):
         """What the table of an operator says of itself, its checksum ``sha256`` included."""
         return self._folder.datasheet(operator)
 
-    def recorded(self, candidate: Candidate) -> Measurement | None:
-        """The record of a candidate as it is, whatever the noise; none if it was not recorded."""
-        return self._of(candidate.operator).answers.get(candidate.key)
+    def recorded(self, candidate: Candidate) -> Measurement:
+        """The record of a candidate as it is, whatever the noise; the error ``invalid`` if there is none."""
+        answer = self._of(candidate.operator).answers.get(candidate.key)
+        if answer is None:
+            message = f"this config of {candidate.operator.label} was not recorded"
+            return Measurement(error="invalid", message=message)
+        return answer
 
     def reseeded(self, seed: int) -> RecordedDevice:
         """The same tables under the noise of another seed; nothing is read again."""
@@ -118,8 +122,6 @@ class RecordedDevice(Device):
 
     def _answer(self, candidate: Candidate) -> Measurement:
         answer = self.recorded(candidate)
-        if answer is None:
-            return Measurement(error="invalid", message=f"this config of {candidate.operator.label} was not recorded")
         return self._resampled(candidate, answer) if self._noise and answer.samples_us else answer
 
     def _resampled(self, candidate: Candidate, answer: Measurement) -> Measurement:
