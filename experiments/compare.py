@@ -43,28 +43,28 @@ def compare(cfg: DictConfig, folder: Path) -> None:
     settings = settings_of(cfg)
     check_writable(cfg.out)
     console, started = progress.console(), time.perf_counter()
-    with _place(settings) as place:
+    with place_of(settings) as place:
         names = f"{len(settings.entrants)} agents, {len(place.operators)} operators, {settings.seeds} seeds"
         console.print(f"{names} on {summary.device_text(place.device)}", highlight=False)
         runs = Runs(folder / "runs.jsonl", place, settings.resume)
         write_json(folder / "config.json", settings.config)
         with contextlib.closing(runs):
             failures = run_all(settings, place, runs, console)
-        scores = _scores(settings, place, runs)
+        scores = scores_of(settings, place, runs)
         result = {
-            **_facts(settings, place, scores, failures, time.perf_counter() - started),
+            **facts_of(settings, place, scores, failures, time.perf_counter() - started),
             **standings(scores, settings.points),
         }
         for name, entry in result["operators"].items():
             entry |= {"operator": place.operators[name].to_dict(), "table": place.table(name)}
-    _write(folder, settings, scores, result, console)
+    write_results(folder, settings, scores, result, console)
     publish(result, folder, cfg.out)
     if failures:
-        raise UserError(_sentence(failures, folder))
+        raise UserError(broken_sentence(failures, folder))
 
 
 @contextlib.contextmanager
-def _place(settings: Settings) -> Iterator[Place]:
+def place_of(settings: Settings) -> Iterator[Place]:
     """The device with its operators; where it measures, the records too."""
     with contextlib.ExitStack() as stack:
         device = stack.enter_context(devices.open_device(**settings.device.settings))
@@ -74,7 +74,7 @@ def _place(settings: Settings) -> Iterator[Place]:
         yield Place(device, settings.ops, store, settings.reuse)
 
 
-def _scores(settings: Settings, place: Place, runs: Runs) -> Scores:
+def scores_of(settings: Settings, place: Place, runs: Runs) -> Scores:
     """The runs that were asked for, beside the best that is known."""
     wanted = [runs.finished[cell] for cell in cells_of(settings, list(place.operators)) if cell in runs.finished]
     known = best_known({op: place.best_known(op) for op in place.operators}, wanted)
@@ -88,7 +88,7 @@ def _scores(settings: Settings, place: Place, runs: Runs) -> Scores:
     return Scores(list(settings.entrants), list(place.operators), settings.seeds, finished, known)
 
 
-def _facts(
+def facts_of(
     settings: Settings, place: Place, scores: Scores, failures: Sequence[Failure], seconds: float
 ) -> dict[str, Any]:
     """What was compared where, and what came of the runs."""
@@ -111,10 +111,11 @@ def _facts(
     }
 
 
-def _sentence(failures: Sequence[Failure], folder: Path) -> str:
+def broken_sentence(failures: Sequence[Failure], folder: Path) -> str:
+    """What is said of runs that broke down."""
     first = failures[0]
     return (
-        f"{len(failures)} runs broke down and are missing in the results (compare.log has their tracebacks), such as "
+        f"{len(failures)} runs broke down and are missing in the results (the log there has their tracebacks), such as "
         f"{first.cell}: {first.reason}; resume={folder} tries them again"
     )
 
@@ -133,20 +134,22 @@ def _run_figures(algo: str, scores: Scores) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, settings: Settings, scores: Scores, result: Mapping[str, Any], console: Console) -> None:
-    write_whole(folder / "table.md", tables.markdown(result, _command()).encode())
+def write_results(
+    folder: Path, settings: Settings, scores: Scores, result: Mapping[str, Any], console: Console
+) -> None:
+    """Write and show the tables, and draw the pictures."""
+    write_whole(folder / "table.md", tables.markdown(result, command_of()).encode())
     write_whole(folder / "results.csv", tables.results_csv(scores, settings.points).encode())
     plots.save_all(folder, scores, result)
     console.print(tables.terminal_table(result))
     console.print(tables.EXPLANATION, highlight=False, markup=False)
 
 
-def _command() -> str:
+def command_of() -> str:
     """The command line that makes this comparison anew."""
-    given = HydraConfig.get().overrides.task
-    return shlex.join(
-        ["python", "-m", "experiments.compare", *(each for each in given if not each.startswith("resume="))]
-    )
+    hydra = HydraConfig.get()
+    given = [each for each in hydra.overrides.task if not each.startswith("resume=")]
+    return shlex.join(["python", "-m", f"experiments.{hydra.job.name}", *given])
 
 
 def main() -> None:

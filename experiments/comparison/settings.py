@@ -53,8 +53,8 @@ class Entrant:
     algo: str
     settings: Mapping[str, Any]
 
-    def agent(self) -> agents.Agent:
-        """A new agent."""
+    def agent(self, seed: int) -> agents.Agent:
+        """A new agent for a run of that seed."""
         return agents.get(self.algo, **self.settings)
 
 
