@@ -14,14 +14,21 @@ __all__ = ["Agent", "CurvePoint", "TuningResult", "agent_class", "get", "names"]
 _CLASSES = {
     "ppo": "agents.ppo:PPO",
     "ppo_oneshot": "agents.ppo_oneshot:PPOOneShot",
+    "ppo_refine": "agents.ppo_refine:PPORefine",
+    "ppo_screened": "agents.ppo_screened:PPOScreened",
     "ga": "agents.ga:GeneticAlgorithm",
     "local_search": "agents.local_search:LocalSearch",
     "annealing": "agents.annealing:Annealing",
     "tpe": "agents.tpe:TPE",
     "surrogate": "agents.surrogate:Surrogate",
+    "transfer": "agents.transfer:Transfer",
+    "ranking": "agents.ranking:Ranking",
+    "ranking_ga": "agents.ranking:RankingGA",
     "random": "agents.random_search:RandomSearch",
     "metaschedule": "agents.metaschedule:MetaSchedule",
     "random_policy": "agents.random_policy:RandomPolicy",
+    "random_policy_oneshot": "agents.random_policy:RandomPolicyOneShot",
+    "random_policy_refine": "agents.random_policy:RandomPolicyRefine",
 }
 
 

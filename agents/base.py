@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -76,6 +76,9 @@ class Agent(ABC):
     """
 
     name: ClassVar[str]
+    knowledge: Mapping[str, Any] | None = None
+    """What it knew before the search, none for most agents: ``operators`` that it comes from by name, and
+    ``has_seen_operator``, whether the one that is tuned is among them."""
 
     def space(self, operator: Operator, device: Device, templates: Sequence[str] | None = None) -> ScheduleSpace:
         """What the agent searches: all that the device can answer, unless the agent has a space of its own.

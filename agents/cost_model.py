@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from wpk_envs.core import Knob
 from wpk_envs.schedules.space import Prefix, ScheduleSpace
@@ -27,6 +27,7 @@ class CostModel:
 
     def __init__(self, space: ScheduleSpace, trees: int, learning_rate: float) -> None:
         self._features = Features(space)
+        self._pools = ThreadpoolController()
         self._trees = HistGradientBoostingRegressor(
             max_iter=trees,
             learning_rate=learning_rate,
@@ -37,12 +38,12 @@ class CostModel:
 
     def fit(self, rewards: Mapping[Prefix, float]) -> None:
         """Learn anew from the rewards of at least one config."""
-        with threadpool_limits(limits=1, user_api="openmp"):
+        with self._pools.limit(limits=1, user_api="openmp"):
             self._trees.fit(self._features(list(rewards)), list(rewards.values()))
 
     def predict(self, vectors: Sequence[Prefix]) -> np.ndarray:
         """Predicted rewards of at least one config, ``float64[configs]``; `fit` first."""
-        with threadpool_limits(limits=1, user_api="openmp"):
+        with self._pools.limit(limits=1, user_api="openmp"):
             return self._trees.predict(self._features(vectors))
 
     def ranked(self, vectors: Sequence[Prefix]) -> list[Prefix]:

@@ -13,7 +13,9 @@ Four things distinguish it from SB3-contrib's MaskablePPO with its default setti
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,32 +23,22 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from agents.base import Agent
+from agents.masked_ppo import ENDLESS, MaskedPPO, UntilDone
 from agents.torch_setup import small_torch
 from wpk_envs.envs.construct import Construct
 from wpk_envs.envs.sb3 import SB3ScheduleVecEnv
 from wpk_envs.errors import UserError
 from wpk_envs.tuning import TuningProblem
 
-ENDLESS = 10**12
-"""Time steps given to SB3's learn: the tuning problem's budget ends it."""
-
 
 @dataclass
-class PPO(Agent):
-    """MaskablePPO on the ``construct`` environment.
+class PPO(MaskedPPO):
+    """MaskablePPO on the ``construct`` environment: ``n_envs`` episodes, and so new configs, per update.
 
     Attributes:
-        n_envs: Episodes, and so new configs, per update.
-        n_epochs: Passes over the episodes of an update.
-        learning_rate: Adam's step size, for PPO and for cloning.
-        ent_coef: Weight of the entropy bonus.
-        clip_range: PPO's clipping of the policy ratio.
-        hidden: Width of the two hidden layers of policy and value.
         top: Share of the trials so far that is rewarded.
         clone: How many of the best configs are imitated between updates; 0 for none.
         clone_steps: Gradient steps of imitation between updates.
@@ -54,20 +46,14 @@ class PPO(Agent):
     """
 
     name: ClassVar[str] = "ppo"
-    n_envs: int = 8
-    n_epochs: int = 4
-    learning_rate: float = 3e-3
-    ent_coef: float = 0.01
-    clip_range: float = 0.2
-    hidden: int = 64
     top: float = 0.2
     clone: int = 5
     clone_steps: int = 2
     policy: str | None = None
 
     def __post_init__(self) -> None:
-        self.check(1, math.inf, "n_envs", "n_epochs", "hidden")
-        self.check(0, math.inf, "learning_rate", "ent_coef", "clip_range", "clone", "clone_steps")
+        super().__post_init__()
+        self.check(0, math.inf, "clone", "clone_steps")
         self.check(0, 1, "top")
         if self.policy is not None and not Path(self.policy).is_file():
             raise UserError(
@@ -76,41 +62,28 @@ class PPO(Agent):
 
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Train until the budget is spent; the policy is kept for `save`."""
+        self.improve(problem, seed, self._load)
+
+    def improve(self, problem: TuningProblem, seed: int, prepare: Callable[[MaskablePPO], None]) -> None:
+        """Train a model that ``prepare`` may give weights to, until the budget is spent."""
         with small_torch(seed):
             env = RiskSeekingReward(SB3ScheduleVecEnv(problem, self.n_envs, exclude_tried=True), problem, self.top)
-            self._model = self._new_model(env, seed)
-            if self.policy is not None:
-                self._load(self.policy)
+            self._model = self.new_model(env, problem.space.length, seed)
+            prepare(self._model)
             self._model.learn(ENDLESS, callback=Between(self, problem))
-
-    def _new_model(self, env: VecEnv, seed: int) -> MaskablePPO:
-        steps = env.get_attr("problem")[0].space.length
-        return MaskablePPO(
-            "MlpPolicy",
-            env,
-            n_steps=steps,
-            batch_size=steps * self.n_envs,
-            n_epochs=self.n_epochs,
-            learning_rate=self.learning_rate,
-            gamma=1.0,
-            gae_lambda=1.0,
-            ent_coef=self.ent_coef,
-            clip_range=self.clip_range,
-            policy_kwargs={"net_arch": [self.hidden, self.hidden]},
-            seed=seed,
-            device="cpu",
-        )
 
     def save(self, path: str | Path) -> None:
         """Write the trained policy as SB3's zip file; `tune` first."""
         self._model.save(path)
 
-    def _load(self, path: str) -> None:
-        """Take over a policy's weights; nothing else of the file is read, in particular no code."""
+    def _load(self, model: MaskablePPO) -> None:
+        """Take over the policy's weights if one was given; nothing else of its file is read, in particular no code."""
+        if self.policy is None:
+            return
         try:
-            self._model.set_parameters(path, device="cpu")
+            model.set_parameters(self.policy, device="cpu")
         except (ValueError, RuntimeError, KeyError) as error:
-            raise UserError(f"algo.policy='{path}' does not fit this network: {error}") from error
+            raise UserError(f"algo.policy='{self.policy}' does not fit this network: {error}") from error
 
 
 class RiskSeekingReward(VecEnvWrapper):
@@ -129,36 +102,31 @@ class RiskSeekingReward(VecEnvWrapper):
         """Step, and replace the rewards of the episodes that ended."""
         observations, rewards, dones, infos = self.venv.step_wait()
         if dones.any() and self._problem.trials:
-            known = [self._problem.reward(trial.measurement) for trial in self._problem.trials]
-            excess = np.maximum(rewards - np.quantile(known, 1 - self._top), 0.0)
+            excess = np.maximum(rewards - np.quantile(self._problem.rewards, 1 - self._top), 0.0)
             rewards = np.where(dones, excess, rewards).astype(np.float32)
         return observations, rewards, dones, infos
 
 
-class Between(BaseCallback):
+class Between(UntilDone):
     """What happens between updates: cloning, and the end when the budget is spent."""
 
     def __init__(self, settings: PPO, problem: TuningProblem) -> None:
-        super().__init__()
+        super().__init__(problem)
         self._settings = settings
-        self._problem = problem
-        self._construct = Construct(problem)
-
-    def _on_step(self) -> bool:
-        return not self._problem.done
+        self._demonstrate = functools.cache(Construct(problem).demonstrate)
 
     def _on_rollout_start(self) -> None:
-        best = [trial for trial in self._problem.trials if trial.measurement.error is None]
-        best.sort(key=lambda trial: (-self._problem.reward(trial.measurement), trial.vector))
+        trials = zip(self.problem.rewards, self.problem.trials)
+        best = sorted((-reward, trial.vector) for reward, trial in trials if trial.measurement.error is None)
         if self._settings.clone and best:
-            self._imitate([trial.vector for trial in best[: self._settings.clone]])
+            self._imitate([vector for _, vector in best[: self._settings.clone]])
 
     def _imitate(self, vectors: list[tuple[int, ...]]) -> None:
-        demonstrations: list[Any] = [self._construct.demonstrate(vector) for vector in vectors]
+        demonstrations: list[Any] = [self._demonstrate(vector) for vector in vectors]
         observations, masks, actions = (torch.as_tensor(np.concatenate(part)) for part in zip(*demonstrations))
         policy = self.model.policy
         for _ in range(self._settings.clone_steps):
-            _, log_prob, _ = policy.evaluate_actions(observations, actions, action_masks=masks)  # type: ignore
+            log_prob = policy.get_distribution(observations, masks).log_prob(actions)  # type: ignore
             policy.optimizer.zero_grad()
             (-log_prob.mean()).backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), 0.5)

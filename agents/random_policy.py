@@ -1,10 +1,10 @@
-"""The random policy: what PPO's environment gives without any learning."""
+"""The random policy in each formulation: what PPO's environments give without any learning."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class RandomPolicy(Agent):
     """
 
     name: ClassVar[str] = "random_policy"
+    formulation: ClassVar[str] = "construct"
     n_envs: int = 8
 
     def __post_init__(self) -> None:
@@ -33,8 +34,30 @@ class RandomPolicy(Agent):
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Play episode after episode."""
         rng = np.random.default_rng(seed)
-        env = ScheduleVectorEnv(problem, self.n_envs)
-        env.reset()
+        env = ScheduleVectorEnv(problem, self.n_envs, self.formulation)
+        env.reset(seed=seed)
         while not problem.done:
             masks = env.action_masks(exclude_tried=True)
-            env.step(np.array([rng.choice(np.flatnonzero(mask)) for mask in masks]))
+            env.step(np.array([_choose(env.single_action_space, mask, rng) for mask in masks]))
+
+
+class RandomPolicyOneShot(RandomPolicy):
+    """Choose every knob's option uniformly among those that some valid config has; most combinations are invalid."""
+
+    name = "random_policy_oneshot"
+    formulation = "one_shot"
+
+
+class RandomPolicyRefine(RandomPolicy):
+    """Walk at random from config to config, to untried ones while one is near."""
+
+    name = "random_policy_refine"
+    formulation = "refine"
+
+
+def _choose(space: Any, mask: np.ndarray, rng: np.random.Generator) -> Any:
+    """An allowed action of a ``Discrete`` or ``MultiDiscrete`` space; any one where none is allowed."""
+    sizes = getattr(space, "nvec", [mask.size])
+    parts = np.split(mask if mask.any() else ~mask, np.cumsum(sizes)[:-1])
+    chosen = [rng.choice(np.flatnonzero(part)) for part in parts]
+    return chosen if hasattr(space, "nvec") else chosen[0]

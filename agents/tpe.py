@@ -45,7 +45,7 @@ class TPE(Agent):
 
         parameters = Parameters(problem.space)
         with quiet():
-            study = new_study(seed, self.startup, self.candidates, self.multivariate)
+            study = new_study(parameters, seed, self.startup, self.candidates, self.multivariate)
             while not problem.done:
                 asked = [study.ask() for _ in range(self.batch)]
                 wanted = [nearest_untried(problem, parameters.suggest(trial)) for trial in asked]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from experiments import plot, predicted_summary, summary
 from experiments.files import write_json
 from experiments.finals import Final, remeasure, unrepeated
 from experiments.journal import Journal
-from experiments.loggers import Tracked, WandbLogger
+from experiments.loggers import Tracked, open_logger
 from experiments.naming import Naming
 from experiments.progress import Display
 from experiments.settings import Settings
@@ -98,7 +97,7 @@ class _Tuning:
         self.naming = Naming(place.device.predicts)
         self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume, self.naming)
         self.display = Display(place.console, f"{settings.algo} on {name}", settings.budget.trials)
-        self.logger = WandbLogger(self._tracked(), folder, self._warn)
+        self.logger = open_logger(settings.logger, self._tracked(), folder)
         self.problem = TuningProblem(
             operator,
             place.device,
@@ -140,6 +139,8 @@ class _Tuning:
                 self.agent.tune(self.problem, self.place.settings.seed)
         except KeyboardInterrupt:
             return True
+        if self.agent.knowledge is not None:
+            self.place.console.print(f"note: {_known(self.agent.knowledge)}", highlight=False, markup=False)
         if isinstance(self.agent, Saves):
             self.agent.save(self.folder / "policy.zip")
         return False
@@ -166,6 +167,7 @@ class _Tuning:
             **summary.device_figures(device),
             "algo": settings.algo,
             "seed": settings.seed,
+            **({} if self.agent.knowledge is None else {"knowledge": dict(self.agent.knowledge)}),
             **searched,
             **figures,
             "seconds": time.perf_counter() - self.started,
@@ -207,20 +209,23 @@ class _Tuning:
         commit = summary.source_commit()
         tags = [self.name, device.info.name, settings.algo, *([f"commit {commit}"] if commit else [])]
         tags += ["predicted"] if self.naming.predicted else []
-        given = settings.logger
+        tags += ["recorded"] if device.replays else []
+        read = {name for template in self.space.templates.values() for name in template.knobs}
         return Tracked(
-            mode=given["mode"],
-            project=given["project"],
-            entity=given["entity"],
-            group=given["group"] or settings.op,
             name=f"{settings.algo}-{self.name.replace('/', '-')}-seed{settings.seed}",
-            tags=tuple(tags),
+            group=settings.op,
             config=settings.config,
+            tags=tuple(tags),
+            knobs=("template", *(knob.name for knob in self.space.encoding.knobs if knob.name in read)),
             naming=self.naming,
         )
 
-    def _warn(self, sentence: str) -> None:
-        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+def _known(knowledge: Mapping[str, Any]) -> str:
+    """What an agent knew before it started, in a sentence."""
+    seen = "among" if knowledge["has_seen_operator"] else "not among"
+    names = ", ".join(knowledge["operators"])
+    return f"what was learnt earlier comes from {names}; the operator that was tuned is {seen} them"
 
 
 def _journal(path: Path, space: ScheduleSpace, resume: bool, naming: Naming) -> Journal:

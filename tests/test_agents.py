@@ -7,16 +7,27 @@ import optuna
 import pytest
 
 import agents
-from agents.cost_model import ABSENT, Features, scale
+from agents.cost_model import ABSENT, CostModel, Features, scale
 from agents.ga import GeneticAlgorithm
 from agents.optuna_study import Parameters, reachable
 from agents.ppo import PPO
+from agents.ppo_screened import PPOScreened, Screen
 from tests.conformance.agent import AgentConformance
-from tests.synthetic import INFO, SyntheticDevice, medium_problem, medium_space, tiny_problem, tiny_space
-from wpk_envs.core import Knob
+from tests.synthetic import (
+    ENCODING,
+    INFO,
+    SyntheticDevice,
+    SyntheticTemplate,
+    medium_problem,
+    medium_space,
+    tiny_problem,
+    tiny_space,
+)
+from wpk_envs.core import Constraint, Knob
 from wpk_envs.errors import UserError
 from wpk_envs.operators import Conv2d
 from wpk_envs.schedules import build_space
+from wpk_envs.schedules.space import ScheduleSpace
 from wpk_envs.tuning import Budget, TuningProblem
 
 
@@ -26,6 +37,14 @@ class TestPPO(AgentConformance):
 
 class TestPPOOneShot(AgentConformance):
     name = "ppo_oneshot"
+
+
+class TestPPORefine(AgentConformance):
+    name = "ppo_refine"
+
+
+class TestPPOScreened(AgentConformance):
+    name = "ppo_screened"
 
 
 class TestGA(AgentConformance):
@@ -56,7 +75,17 @@ class TestRandomPolicy(AgentConformance):
     name = "random_policy"
 
 
+class TestRandomPolicyOneShot(AgentConformance):
+    name = "random_policy_oneshot"
+
+
+class TestRandomPolicyRefine(AgentConformance):
+    name = "random_policy_refine"
+
+
 def test_every_agent_has_its_conformance_suite() -> None:
+    import tests.test_transfer  # noqa: F401  (those that need tables or policies)
+
     tested = {cls.name for cls in AgentConformance.__subclasses__()}
     assert tested == set(agents.names()) - {"metaschedule"}, "that one has a space of its own: test_metaschedule.py"
 
@@ -85,10 +114,14 @@ def test_unknown_names_and_settings_are_refused_in_a_sentence() -> None:
         ("surrogate", {"epsilon": 1.5}),
         ("random", {"batch": 0}),
         ("random_policy", {"n_envs": 0}),
+        ("random_policy_refine", {"n_envs": 0}),
         ("ppo", {"n_envs": 0}),
         ("ppo", {"top": 1.5}),
         ("ppo", {"clone": -1}),
-        ("ppo_oneshot", {"n_steps": 0}),
+        ("ppo_oneshot", {"n_steps": 1}),
+        ("ppo_refine", {"n_steps": 1}),
+        ("ppo_screened", {"batch": 0}),
+        ("ppo_screened", {"epsilon": 1.5}),
     ],
 )
 def test_settings_that_cannot_work_are_refused(name: str, settings: dict[str, float]) -> None:
@@ -96,7 +129,7 @@ def test_settings_that_cannot_work_are_refused(name: str, settings: dict[str, fl
         agents.get(name, **settings)
 
 
-@pytest.mark.parametrize("name", ["ga", "ppo", "local_search", "annealing", "tpe", "surrogate"])
+@pytest.mark.parametrize("name", ["ga", "ppo", "ppo_screened", "local_search", "annealing", "tpe", "surrogate"])
 def test_learning_beats_chance(name: str) -> None:
     """Over a few landscapes, the best after 128 trials is closer to the optimum than that of random search."""
 
@@ -139,7 +172,26 @@ def test_the_surrogate_sees_sizes_on_a_log_scale_and_templates_one_hot() -> None
     np.testing.assert_array_equal(rows, [[1, 0, 0, 3, 1, ABSENT], [0, 1, 0, 2, ABSENT, 1]])
 
 
-@pytest.mark.parametrize("name", ["local_search", "annealing", "tpe", "surrogate"])
+def test_a_screen_measures_the_best_predicted_and_answers_the_others_with_predictions() -> None:
+    problem = medium_problem(64)
+    model = CostModel(problem.space, trees=50, learning_rate=0.15)
+    screen = Screen(PPOScreened(epsilon=0.0), problem, model, seed=0)
+    screen.start()
+    rng = np.random.default_rng(1)
+    proposals = list({problem.space.sample(rng) for _ in range(40)})
+    answers = dict(zip(proposals, screen(proposals)))
+    rewards = dict(zip(proposals, model.predict(proposals)))
+    measured = {vector for vector, answer in answers.items() if answer.samples_us}
+    assert measured == {trial.vector for trial in problem.trials[8:]}
+    assert len(measured) == 8
+    assert min(rewards[vector] for vector in measured) >= max(rewards[v] for v in proposals if v not in measured)
+    assert all(problem.reward(answers[v]) == pytest.approx(rewards[v]) for v in proposals if v not in measured)
+
+
+POLICIES = ["ppo_oneshot", "ppo_refine", "ppo_screened", "random_policy_oneshot", "random_policy_refine"]
+
+
+@pytest.mark.parametrize("name", [*POLICIES, "local_search", "annealing", "tpe", "surrogate"])
 def test_the_real_space_of_a_convolution_can_be_searched(name: str) -> None:
     """Templates with unlike knobs, knobs with a single option, words among numbers."""
     operator = Conv2d()
@@ -156,10 +208,27 @@ def test_the_real_space_of_a_convolution_can_be_searched(name: str) -> None:
         ("tpe", {"batch": 1, "startup": 1, "multivariate": False}),
         ("surrogate", {"batch": 1, "pool": 0, "elites": 0}),
         ("surrogate", {"batch": 1, "trees": 1, "epsilon": 1.0}),
+        (
+            "ppo_oneshot",
+            {"n_envs": 1, "n_steps": 2, "learning_rate": 0.0},
+        ),  # one that learns may settle and ask no more
+        ("ppo_refine", {"n_envs": 1, "n_steps": 2}),
+        ("ppo_screened", {"n_envs": 1, "batch": 1, "trees": 1, "epsilon": 1.0}),
+        ("random_policy_refine", {"n_envs": 1}),
     ],
 )
 def test_the_smallest_settings_search_too(name: str, settings: dict[str, float]) -> None:
     assert agents.get(name, **settings).tune(tiny_problem(None), seed=0).stop_reason == "exhausted"
+
+
+@pytest.mark.parametrize("name", ["ppo_refine", "random_policy_refine"])
+def test_a_walk_starts_anew_from_a_config_without_moves(name: str) -> None:
+    alone = Constraint(("tile", "unroll"), lambda tile, unroll: tile == unroll, "a tile as large as the unroll factor")
+    space = ScheduleSpace(Conv2d(), INFO, [SyntheticTemplate("plain", ("tile", "unroll"), [alone])], ENCODING)
+    problem = TuningProblem(space.operator, SyntheticDevice(), space, budget=Budget(100))
+    result = agents.get(name, n_envs=1).tune(problem, seed=0)
+    assert result.stop_reason == "exhausted"
+    assert {trial.vector for trial in result.trials} == set(space)
 
 
 def test_ga_needs_no_more_than_a_lone_config() -> None:

@@ -238,6 +238,7 @@ class TestReward:
         ]
         problem.measure([problem.space.unrank(index) for index in range(5)])
         rewards = [problem.reward(trial.measurement) for trial in problem.trials]
+        assert problem.rewards == rewards
         assert rewards == pytest.approx(
             [math.log(SPEEDUP_FLOOR), 0, math.log(2), -math.log(2), math.log(SPEEDUP_FLOOR)]
         )

@@ -105,6 +105,8 @@ class TuningProblem:
         self.space = space
         self.budget = budget or Budget()
         self.trials: list[Trial] = []
+        self.rewards: list[float] = []
+        """What each trial is worth, see `reward`."""
         self.requests = 0
         self.requests_invalid = 0
         self.best: Trial | None = None
@@ -251,7 +253,8 @@ class TuningProblem:
         trial = Trial(len(self.trials) + 1, vector, dict(candidate.config), measurement, reused, self.seconds)
         self.trials.append(trial)
         self._first_us = self._first_us or measurement.cost_us
-        better = self.best is None or self.reward(measurement) > self.reward(self.best.measurement)
+        self.rewards.append(self.reward(measurement))
+        better = self.best is None or self.rewards[-1] > self.rewards[self.best.number - 1]
         if measurement.error is None and better:
             self.best = trial
         if self._on_trial is not None:
@@ -274,9 +277,10 @@ class TuningProblem:
         if not exclude_tried or not self._tried_below.get(tuple(prefix)):
             return mask
         fresh = mask.copy()
-        for option in np.flatnonzero(mask):
-            tried = self._tried_below.get((*prefix, int(option)), 0)
-            fresh[option] = self.space.count(self.space.child(node, int(option))) > tried
+        for option in np.flatnonzero(mask).tolist():
+            tried = self._tried_below.get((*prefix, option))
+            if tried and tried >= self.space.count(self.space.child(node, option)):
+                fresh[option] = False
         return fresh if fresh.any() else mask
 
     def sample_untried(self, rng: np.random.Generator) -> Prefix | None:

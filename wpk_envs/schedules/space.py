@@ -190,10 +190,10 @@ class ScheduleSpace:
         """The valid vector reached by taking, knob by knob, the allowed option nearest to the given one."""
         node, repaired = self.root, []
         for wanted in vector:
-            allowed = np.flatnonzero(self.masks[node])
-            option = int(allowed[np.argmin(np.abs(allowed - int(wanted)))])
-            repaired.append(option)
-            node = self._children[node][option]
+            children = self._children[node]
+            allowed = [option for option, child in enumerate(children) if child != INVALID_NODE]
+            repaired.append(min(allowed, key=lambda option: abs(option - wanted)))
+            node = children[repaired[-1]]
         return tuple(repaired)
 
     def decode(self, prefix: Sequence[int]) -> dict[str, KnobValue]:
