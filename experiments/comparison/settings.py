@@ -21,6 +21,9 @@ from wpk_envs import devices, operators
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.tuning import Budget
 
+APART = ("transfer", "ranking", "ranking_ga", "metaschedule")
+"""Agents that take part only if they are named: they know other operators already, or have a space of their own."""
+
 
 @dataclass
 class CompareConfig(ProgramConfig):
@@ -123,13 +126,14 @@ def entrants_of(given: Sequence[Any] | None) -> dict[str, Entrant]:
 
     Args:
         given: An entry for each: its name, or a mapping with ``name``, its settings, and a ``label`` if that is to
-            be another one than the name. None is every agent.
+            be another one than the name. None is every agent that is not `APART`.
 
     Raises:
         UserError: For names, settings and values that cannot be, and labels given twice.
     """
     entrants: dict[str, Entrant] = {}
-    for entry in agents.names() if given is None else given:
+    everyone = [name for name in agents.names() if name not in APART]
+    for entry in everyone if given is None else given:
         entrant = _entrant(entry)
         if entrant.label in entrants:
             raise UserError(
