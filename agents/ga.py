@@ -61,12 +61,15 @@ class GeneticAlgorithm(Agent):
         rng = np.random.default_rng(seed)
         toolbox = self._toolbox(problem.space)
         tried: set[Prefix] = set()
-        drawn = [_untried(problem, rng, tried) for _ in range(self.population)]
-        population = _measured(problem, drawn)
+        population = _measured(problem, self.first(problem, rng, tried))
         while not problem.done:
             children = algorithms.varOr(population, toolbox, self.offspring, self.crossover, 1 - self.crossover)
             fresh = [_fresh(problem, rng, toolbox, tried, child) for child in children]
             population = tools.selBest(population + _measured(problem, fresh), self.population)
+
+    def first(self, problem: TuningProblem, rng: np.random.Generator, tried: set[Prefix]) -> list[Prefix | None]:
+        """The configs of the first population, noted in ``tried``; none in place of one that could not be drawn."""
+        return [untried(problem, rng, tried) for _ in range(self.population)]
 
     def _toolbox(self, space: ScheduleSpace) -> base.Toolbox:
         toolbox = base.Toolbox()
@@ -86,10 +89,10 @@ def _fresh(
             tried.add(vector)
             return vector
         (child,) = toolbox.mutate(child)
-    return _untried(problem, rng, tried)
+    return untried(problem, rng, tried)
 
 
-def _untried(problem: TuningProblem, rng: np.random.Generator, tried: set[Prefix]) -> Prefix | None:
+def untried(problem: TuningProblem, rng: np.random.Generator, tried: set[Prefix]) -> Prefix | None:
     """A random config that is not in ``tried``; none if drawing finds only those of the batch at hand."""
     for _ in range(ATTEMPTS):
         vector = problem.sample_untried(rng)

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
@@ -60,23 +62,28 @@ class PPO(MaskedPPO):
 
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Train until the budget is spent; the policy is kept for `save`."""
+        self.improve(problem, seed, self._load)
+
+    def improve(self, problem: TuningProblem, seed: int, prepare: Callable[[MaskablePPO], None]) -> None:
+        """Train a model that ``prepare`` may give weights to, until the budget is spent."""
         with small_torch(seed):
             env = RiskSeekingReward(SB3ScheduleVecEnv(problem, self.n_envs, exclude_tried=True), problem, self.top)
             self._model = self.new_model(env, problem.space.length, seed)
-            if self.policy is not None:
-                self._load(self.policy)
+            prepare(self._model)
             self._model.learn(ENDLESS, callback=Between(self, problem))
 
     def save(self, path: str | Path) -> None:
         """Write the trained policy as SB3's zip file; `tune` first."""
         self._model.save(path)
 
-    def _load(self, path: str) -> None:
-        """Take over a policy's weights; nothing else of the file is read, in particular no code."""
+    def _load(self, model: MaskablePPO) -> None:
+        """Take over the policy's weights if one was given; nothing else of its file is read, in particular no code."""
+        if self.policy is None:
+            return
         try:
-            self._model.set_parameters(path, device="cpu")
+            model.set_parameters(self.policy, device="cpu")
         except (ValueError, RuntimeError, KeyError) as error:
-            raise UserError(f"algo.policy='{path}' does not fit this network: {error}") from error
+            raise UserError(f"algo.policy='{self.policy}' does not fit this network: {error}") from error
 
 
 class RiskSeekingReward(VecEnvWrapper):

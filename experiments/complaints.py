@@ -79,7 +79,7 @@ def _complaint(program: str, overrides: Sequence[str], multirun: bool) -> str | 
         groups = [override for override in parsed if _options(loader, override.key_or_group)]
         chosen = [str(group.input_line) for group in groups if not group.is_sweep_override()]
         default = hydra.compose(program, return_hydra_config=True)
-        sentences = [_about_choice(loader, default, override) for override in groups]
+        sentences = [_about_choice(program, loader, default, override) for override in groups]
         if not any(sentences):
             sentences = [_about_value(program, chosen, override) for override in parsed if override not in groups]
         return next(filter(None, sentences), None)
@@ -107,18 +107,28 @@ def _several(override: Override) -> str:
     )
 
 
-def _about_choice(loader: ConfigLoader, default: DictConfig, override: Override) -> str | None:
+def _about_choice(program: str, loader: ConfigLoader, default: DictConfig, override: Override) -> str | None:
     """What is wrong with the choice of a group's option."""
     group = override.key_or_group
     if group not in default.hydra.runtime.choices:
         return _not_among(default, group, "")
     options = _options(loader, group)
+    if group == "experiment":  # the group holds those of every program
+        options = [option for option in options if _composes(program, f"{group}={option}")]
     for value in _values(override):
         if value.strip("'\"") not in options:
             close = difflib.get_close_matches(value, options, n=2)
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
             return f"unknown {group} '{value}'{hint} (allowed: {', '.join(_condensed(options))})"
     return None
+
+
+def _composes(program: str, override: str) -> bool:
+    try:
+        hydra.compose(program, overrides=[override])
+    except HydraException:
+        return False
+    return True
 
 
 def _condensed(options: Sequence[str]) -> list[str]:

@@ -173,13 +173,13 @@ def register() -> None:
     for logger in loggers.nodes():
         store.store(group="logger", name=logger.name, node=logger)
     for name in agents.names():
-        store.store(group="algo", name=name, node=_agent_node(name))
+        store.store(group="algo", name=name, node=agent_node(name))
     for name, node in operator_nodes().items():
         group, _, option = f"op/{name}".rpartition("/")
         store.store(group=group, name=option, node=node, package="op")
 
 
-def _agent_node(name: str) -> Any:
+def agent_node(name: str) -> Any:
     """An agent's settings with their defaults, and its name."""
     cls = agents.agent_class(name)
     types = get_type_hints(cls)

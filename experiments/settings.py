@@ -75,13 +75,13 @@ def settings_of(cfg: DictConfig) -> Settings:
     return settings
 
 
-def bench_settings_of(cfg: DictConfig) -> Settings:
-    """Make the settings that a bench tunes its operators with; it has no dashboard.
+def settings_without_operator(cfg: DictConfig, program: str) -> Settings:
+    """Make the settings that a program without ``op=`` tunes its operators with; it has no dashboard.
 
     Raises:
         UserError: For a value that cannot be.
     """
-    return _settings(cfg, "bench", {}, OmegaConf.structured(LoggerConfig("none")), resume=False)
+    return _settings(cfg, program, {}, OmegaConf.structured(LoggerConfig("none")), resume=False)
 
 
 def _settings(cfg: DictConfig, op: str, operators: dict[str, Operator], logger: DictConfig, resume: bool) -> Settings:

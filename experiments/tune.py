@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +20,6 @@ from experiments.loggers import Tracked, open_logger
 from experiments.naming import Naming
 from experiments.progress import Display
 from experiments.settings import Settings
-from wpk_envs import schedules
 from wpk_envs.core import Device, Operator
 from wpk_envs.errors import UserError
 from wpk_envs.files import write_whole
@@ -93,8 +92,8 @@ class _Tuning:
         self.folder = folder
         self.started = time.perf_counter()
         settings = place.settings
-        among = place.device.configs(operator)
-        self.space = schedules.build_space(operator, place.device.info, templates, among=among)
+        self.agent = settings.agent()
+        self.space = self.agent.space(operator, place.device, templates)
         self.naming = Naming(place.device.predicts)
         self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume, self.naming)
         self.display = Display(place.console, f"{settings.algo} on {name}", settings.budget.trials)
@@ -120,7 +119,7 @@ class _Tuning:
         try:
             interrupted = self._search()
             searched = summary.search_figures(self.problem)
-            final, interrupted = self._final(interrupted)
+            final, interrupted = self._final(interrupted, searched)
             if interrupted:
                 searched["stop_reason"] = "interrupted"
             result = self._summary(searched, final)
@@ -134,23 +133,26 @@ class _Tuning:
     def _search(self) -> bool:
         """Let the agent tune; whether Ctrl-C ended it."""
         self.logger.start()
-        agent = self.place.settings.agent()
-        log.info("%s: %d valid configs, %d trials to resume", self.name, self.space.size, len(self.journal.earlier))
+        log.info("%s: %s valid configs, %d trials to resume", self.name, self.space.size, len(self.journal.earlier))
         try:
             with self.display:
-                agent.tune(self.problem, self.place.settings.seed)
+                self.agent.tune(self.problem, self.place.settings.seed)
         except KeyboardInterrupt:
             return True
-        if isinstance(agent, Saves):
-            agent.save(self.folder / "policy.zip")
+        if self.agent.knowledge is not None:
+            self.place.console.print(f"note: {_known(self.agent.knowledge)}", highlight=False, markup=False)
+        if isinstance(self.agent, Saves):
+            self.agent.save(self.folder / "policy.zip")
         return False
 
-    def _final(self, interrupted: bool) -> tuple[Final | None, bool]:
+    def _final(self, interrupted: bool, searched: Mapping[str, Any]) -> tuple[Final | None, bool]:
         if not interrupted:
             with contextlib.suppress(KeyboardInterrupt):
                 if not (self.naming.predicted or self.place.device.replays):
                     self.place.console.print("measuring the best schedules again in new processes ...")
-                return remeasure(self.problem), False
+                settings = self.place.settings
+                told = {key: searched[key] for key in ("trials", "search_seconds", "stop_reason")}
+                return remeasure(self.problem, {"algo": settings.algo, "seed": settings.seed, **told}), False
         return unrepeated(self.problem), True
 
     def _summary(self, searched: dict[str, Any], final: Final | None) -> dict[str, Any]:
@@ -165,6 +167,7 @@ class _Tuning:
             **summary.device_figures(device),
             "algo": settings.algo,
             "seed": settings.seed,
+            **({} if self.agent.knowledge is None else {"knowledge": dict(self.agent.knowledge)}),
             **searched,
             **figures,
             "seconds": time.perf_counter() - self.started,
@@ -216,6 +219,13 @@ class _Tuning:
             knobs=("template", *(knob.name for knob in self.space.encoding.knobs if knob.name in read)),
             naming=self.naming,
         )
+
+
+def _known(knowledge: Mapping[str, Any]) -> str:
+    """What an agent knew before it started, in a sentence."""
+    seen = "among" if knowledge["has_seen_operator"] else "not among"
+    names = ", ".join(knowledge["operators"])
+    return f"what was learnt earlier comes from {names}; the operator that was tuned is {seen} them"
 
 
 def _journal(path: Path, space: ScheduleSpace, resume: bool, naming: Naming) -> Journal:

@@ -15,9 +15,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import agents
-from experiments import bench, config, files, settings
+from experiments import bench, config, files, settings, tables
 from experiments import dashboard as _dashboard  # noqa: F401  (registers its schema)
+from experiments import leaderboard as _leaderboard  # noqa: F401  (registers its schema)
 from experiments import store as _store  # noqa: F401  (registers its schema)
+from experiments.comparison import settings as compare_settings
 from experiments.figures import TARGETS, Figure
 from experiments.launcher import DEFECT, INTERRUPTED, USER_ERROR, run_program
 from experiments.loggers import settings as loggers
@@ -132,10 +134,17 @@ class TestComposition:
 
     @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
     def test_every_experiment(self, composed, path):
-        settings.settings_of(composed(f"experiment={path.stem}"))
+        if path.stem.startswith("recorded"):
+            compare_settings.settings_of(composed(f"experiment={path.stem}", program="compare"))
+        else:
+            settings.settings_of(composed(f"experiment={path.stem}"))
 
     def test_bench(self, composed):
         assert bench.check(composed(program="bench")).logger.name == "none"
+
+    def test_tables(self, composed):
+        made = tables.check(composed(program="tables"))
+        assert (made.algo, made.logger.name) == ("ppo", "none")
 
     def test_store(self, composed):
         assert composed(program="store").action == "list"
@@ -156,7 +165,7 @@ class TestComposition:
             *([f"device={name}"] for name in (*devices.DEVICES, "p100")),
         ):
             keys |= set(_keys(composed(*overrides)))
-        for program in ("bench", "store", "dashboard"):
+        for program in ("bench", "store", "tables", "dashboard", "compare", "leaderboard"):
             keys |= set(_keys(composed(program=program)))
         explained = set(re.findall(r"`([a-z0-9_.]+)`", text))
         assert keys - explained == set()
@@ -208,7 +217,8 @@ MISTAKES = {
     "device=cuda device.gpus=1": r"device.gpus must be a list, such as device.gpus=\[1\]",
     "device=cuda device.threads=2": r"unknown key 'device.threads'.*device.gpus",
     "budget=big": r"unknown budget 'big' \(allowed: default, quick\)",
-    "experiment=slow": r"unknown experiment 'slow' \(allowed: .*quick",
+    "experiment=slow": r"unknown experiment 'slow' \(allowed: quick\)",
+    "experiment=recorded": r"unknown experiment 'recorded' \(allowed: quick\)",
     "op.hight=28": r"unknown key 'op.hight'; did you mean op.height.*op.kernel",
     "op.m=3": r"unknown key 'op.m'.*op.filters",
     "algo.popsize=3": r"unknown key 'algo.popsize'.*algo.n_envs",

@@ -70,6 +70,11 @@ class Operator(ABC):
     def label(self) -> str:
         """A short name for tables and plots, such as ``conv2d 64x56x56 -> 64, 3x3``."""
 
+    @property
+    def family(self) -> str:
+        """Its kind, unless a subclass tells more: operators of a family are computed alike and differ in sizes."""
+        return self.kind
+
     @abstractmethod
     def features(self) -> dict[str, float]:
         """Fixed, ordered, finite features scaled to about [0, 1], the same names for every kind."""

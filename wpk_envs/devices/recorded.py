@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,6 +86,24 @@ class RecordedDevice(Device):
         """The best that is known of an operator, elites included."""
         return self._of(operator).best
 
+    def datasheet(self, operator: Operator) -> Mapping[str, Any]:
+        """What the table of an operator says of itself, its checksum ``sha256`` included."""
+        return self._folder.datasheet(operator)
+
+    def recorded(self, candidate: Candidate) -> Measurement:
+        """The record of a candidate as it is, whatever the noise; the error ``invalid`` if there is none."""
+        answer = self._of(candidate.operator).answers.get(candidate.key)
+        if answer is None:
+            message = f"this config of {candidate.operator.label} was not recorded"
+            return Measurement(error="invalid", message=message)
+        return answer
+
+    def reseeded(self, seed: int) -> RecordedDevice:
+        """The same tables under another noise, that of this device's seed plus one given; nothing is read again."""
+        other = copy.copy(self)
+        other._seed = self._seed + seed
+        return other
+
     def measure(
         self,
         candidates: Sequence[Candidate],
@@ -101,9 +121,7 @@ class RecordedDevice(Device):
         return answers
 
     def _answer(self, candidate: Candidate) -> Measurement:
-        answer = self._of(candidate.operator).answers.get(candidate.key)
-        if answer is None:
-            return Measurement(error="invalid", message=f"this config of {candidate.operator.label} was not recorded")
+        answer = self.recorded(candidate)
         return self._resampled(candidate, answer) if self._noise and answer.samples_us else answer
 
     def _resampled(self, candidate: Candidate, answer: Measurement) -> Measurement:

@@ -10,11 +10,12 @@ import numpy as np
 
 from wpk_envs.core import Measurement
 from wpk_envs.envs.construct import Construct
-from wpk_envs.envs.formulation import Formulation, Outcome
+from wpk_envs.envs.formulation import Episode, Formulation, Outcome
 from wpk_envs.envs.one_shot import OneShot
 from wpk_envs.envs.refine import Refine
+from wpk_envs.envs.suite import Suite
 from wpk_envs.errors import UserError, unknown
-from wpk_envs.schedules.space import Prefix
+from wpk_envs.schedules.space import Prefix, ScheduleSpace
 from wpk_envs.tuning import TuningProblem
 
 Infos = dict[str, Any]
@@ -79,10 +80,10 @@ class BatchStep:
 
 
 class ScheduleBatch:
-    """Several episodes over one tuning problem, stepped together.
+    """Several episodes over one tuning problem, or over those of a suite, stepped together.
 
-    All configs that a step completes are measured as one batch, so that the device builds and runs them
-    in parallel.
+    All configs of a problem that a step completes are measured as one batch, so that the device builds and runs
+    them in parallel.
 
     Args:
         problem: What is tuned; all episodes share its budget and its trials.
@@ -95,43 +96,65 @@ class ScheduleBatch:
     """
 
     def __init__(
-        self, problem: TuningProblem, formulation: str, num_envs: int, measure: MeasureBatch | None = None
+        self, problem: TuningProblem | Suite, formulation: str, num_envs: int, measure: MeasureBatch | None = None
     ) -> None:
         if formulation not in FORMULATIONS:
             raise unknown("formulation", formulation, FORMULATIONS)
         if num_envs < 1:
             raise UserError(f"num_envs must be 1 or more, not {num_envs}")
-        self.problem = problem
-        self._answer = measure or problem.measure
-        self.formulation = FORMULATIONS[formulation](problem)
-        self.episodes = [self.formulation.episode() for _ in range(num_envs)]
+        self._suite = Suite.of(problem)
+        self._answer = measure
+        kinds = [FORMULATIONS[formulation](each) for each in self._suite.problems]
+        self.formulation = kinds[0]
+        self._slots = [[kind.episode() for kind in kinds] for _ in range(num_envs)]
+        self._drawn = [0] * num_envs
 
     def reset(
         self, rng: np.random.Generator, options: Mapping[str, Any] | None = None, indices: Sequence[int] | None = None
     ) -> dict[int, dict[str, Any]]:
         """Start episodes over, all of them unless ``indices`` says which; their infos by position."""
-        positions = range(len(self.episodes)) if indices is None else indices
-        starts = [self.episodes[i].begin(rng, options or {}) for i in positions]
-        answers = self._measure(starts)
-        return {i: self.episodes[i].begun(answer) for i, answer in zip(positions, answers)}
+        positions = range(len(self._slots)) if indices is None else indices
+        for i, number in zip(positions, self._suite.draw(rng, len(positions)).tolist()):
+            self._drawn[i] = number
+        going = self.episodes
+        episodes = [going[i] for i in positions]
+        answers = self._measure(episodes, [episode.begin(rng, options or {}) for episode in episodes])
+        infos = [episode.begun(answer) for episode, answer in zip(episodes, answers)]
+        return {i: {**info, **self._suite.info(self._drawn[i])} for i, info in zip(positions, infos)}
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """The episodes that are going on."""
+        return [slot[number] for slot, number in zip(self._slots, self._drawn)]
 
     def step(self, actions: Sequence[Any] | np.ndarray, rng: np.random.Generator, autoreset: bool) -> BatchStep:
         """Step every episode; with ``autoreset`` those that end start over at once."""
-        requests = [episode.act(action) for episode, action in zip(self.episodes, actions)]
-        answers = self._measure(requests)
+        episodes = self.episodes
+        requests = [episode.act(action) for episode, action in zip(episodes, actions)]
+        answers = self._measure(episodes, requests)
         outcomes = [
             Outcome() if request is None else episode.settle(answer)
-            for episode, request, answer in zip(self.episodes, requests, answers)
+            for episode, request, answer in zip(episodes, requests, answers)
         ]
         ended = [i for i, outcome in enumerate(outcomes) if outcome.terminated or outcome.truncated]
-        finals = {i: self.episodes[i].observation.copy() for i in ended}
+        finals = {i: episodes[i].observation.copy() for i in ended}
+        for i in ended:
+            outcomes[i].info.update(self._suite.info(self._drawn[i]))
         reset_infos = self.reset(rng, indices=ended) if autoreset and ended else {}
         return BatchStep(self.observations(), outcomes, finals, reset_infos)
 
-    def _measure(self, requests: Sequence[Prefix | None]) -> list[Measurement | None]:
-        wanted = [vector for vector in requests if vector is not None]
-        answers = iter(self._answer(wanted) if wanted else [])
-        return [None if vector is None else next(answers) for vector in requests]
+    def _measure(self, episodes: Sequence[Episode], requests: Sequence[Prefix | None]) -> list[Measurement | None]:
+        answers: list[Measurement | None] = [None] * len(requests)
+        for problem in self._suite.problems:
+            asked = {
+                place: vector
+                for place, (episode, vector) in enumerate(zip(episodes, requests))
+                if vector is not None and episode.problem is problem
+            }
+            measure = self._answer or problem.measure
+            for place, answer in zip(asked, measure(list(asked.values())) if asked else []):
+                answers[place] = answer
+        return answers
 
     def observations(self) -> np.ndarray:
         """A copy of every episode's current observation, ``float32[n, fields]``."""
@@ -148,3 +171,7 @@ class ScheduleBatch:
     def schedule(self, index: int) -> Prefix:
         """The options that an episode has chosen so far."""
         return self.episodes[index].schedule()
+
+    def space(self, index: int) -> ScheduleSpace:
+        """The space of an episode."""
+        return self.episodes[index].space

@@ -13,20 +13,21 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from wpk_envs.envs.batch import MeasureBatch
 from wpk_envs.envs.render import schedule_text
 from wpk_envs.envs.replay import open_batch
+from wpk_envs.envs.suite import Suite
 from wpk_envs.tuning import TuningProblem
 
 Indices = int | Iterable[int] | None
 
 
 class SB3ScheduleVecEnv(VecEnv):
-    """Many episodes of one tuning problem, measured together, behind SB3's interface.
+    """Many episodes of one tuning problem or of a suite, measured together, behind SB3's interface.
 
     SB3 does not take Gymnasium's vector environments. An ended episode starts over in the same step, its
     last observation is in ``info["terminal_observation"]``. `action_masks` is found by sb3-contrib's
     maskable algorithms.
 
     Args:
-        problem: What is tuned.
+        problem: What is tuned, or a suite of that.
         num_envs: Number of episodes at a time.
         formulation: ``"construct"``, ``"one_shot"`` or ``"refine"``.
         exclude_tried: Whether masks leave out what was tried in this run.
@@ -36,7 +37,7 @@ class SB3ScheduleVecEnv(VecEnv):
 
     def __init__(
         self,
-        problem: TuningProblem,
+        problem: TuningProblem | Suite,
         num_envs: int,
         formulation: str = "construct",
         exclude_tried: bool = False,
@@ -79,7 +80,7 @@ class SB3ScheduleVecEnv(VecEnv):
 
     def render_text(self, index: int) -> str:
         """One episode's schedule so far as text."""
-        return schedule_text(self.problem.space, self.batch.schedule(index))
+        return schedule_text(self.batch.space(index), self.batch.schedule(index))
 
     def close(self) -> None:
         """Release nothing: the problem and its device belong to the caller."""

@@ -9,7 +9,9 @@ import gymnasium as gym
 import numpy as np
 
 from wpk_envs.envs.batch import ScheduleBatch
+from wpk_envs.envs.formulation import Episode
 from wpk_envs.envs.render import schedule_text
+from wpk_envs.envs.suite import Suite
 from wpk_envs.tuning import TuningProblem
 
 
@@ -21,7 +23,7 @@ class ScheduleEnv(gym.Env[np.ndarray, Any]):
     `wpk_envs.envs.formulation.describe`.
 
     Args:
-        problem: What is tuned; other environments may share it.
+        problem: What is tuned, or a suite of that; other environments may share it.
         formulation: ``"construct"``, ``"one_shot"`` or ``"refine"``.
         render_mode: ``"ansi"`` or none.
 
@@ -36,18 +38,21 @@ class ScheduleEnv(gym.Env[np.ndarray, Any]):
 
     def __init__(
         self,
-        problem: TuningProblem,
+        problem: TuningProblem | Suite,
         formulation: str = "construct",
         render_mode: str | None = None,
     ) -> None:
         self.problem = problem
         self.render_mode = render_mode
         self._batch = ScheduleBatch(problem, formulation, num_envs=1)
-        self._episode = self._batch.episodes[0]
         self.on_close: Callable[[], None] | None = None
         """Called once by `close`: releases what was opened for this environment alone."""
         self.action_space = self._batch.formulation.action_space
         self.observation_space = self._batch.formulation.observer.box
+
+    @property
+    def _episode(self) -> Episode:
+        return self._batch.episodes[0]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -55,11 +60,12 @@ class ScheduleEnv(gym.Env[np.ndarray, Any]):
         """Start an episode.
 
         Args:
-            seed: For `refine`'s start config; the other formulations draw nothing.
+            seed: For `refine`'s start config and a suite's operators; nothing else is drawn.
             options: For `refine`: ``{"config": {...}}`` starts from that config.
 
         Returns:
-            The observation and the info, which is empty unless the formulation measures a start config.
+            The observation and the info, which is empty unless the formulation measures a start config, or an
+            operator of a suite was drawn.
         """
         super().reset(seed=seed)
         infos = self._batch.reset(self.np_random, options)
@@ -89,7 +95,7 @@ class ScheduleEnv(gym.Env[np.ndarray, Any]):
         """The schedule so far as text; for a complete config also its TensorIR script (imports TVM)."""
         if self.render_mode != "ansi":
             return None
-        return schedule_text(self.problem.space, self._episode.schedule())
+        return schedule_text(self._batch.space(0), self._episode.schedule())
 
     def close(self) -> None:
         """Release what was opened for this environment; safe to call twice."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from wpk_envs.envs.observation import Observer
 from wpk_envs.schedules.space import INVALID_NODE, ScheduleSpace
+
+NO_CONFIG = -1
+"""In place of a config's number: of a node that is none."""
 
 
 class PrefixTree:
@@ -44,11 +47,6 @@ class PrefixTree:
         self.below = np.bincount(self.paths.ravel(), minlength=nodes).astype(np.int32)
         self.observations = np.stack(list(self._observed(space, observer)))
 
-    @property
-    def masks(self) -> np.ndarray:
-        """Options that lead on, ``bool[nodes, width]``."""
-        return self.children != INVALID_NODE
-
     def _observed(self, space: ScheduleSpace, observer: Observer) -> Iterator[np.ndarray]:
         """The observation of every node, made from its parent's, which comes earlier."""
         seen: list[np.ndarray] = []
@@ -64,6 +62,40 @@ class PrefixTree:
                     observer.set_static(observation, partial)
             seen.append(observation)
             yield observation
+
+
+class Forest:
+    """Trees of several spaces over one encoding, numbered through: their nodes and configs one after the other.
+
+    Args:
+        trees: At least one; they are not used any more.
+
+    Attributes:
+        roots: The root of every tree, ``int64[trees]``.
+        tree: Which tree a node is of, ``int16[nodes]``.
+        config: Number of the config that a node is, `NO_CONFIG` of all others, ``int32[nodes]``.
+        vectors: As of `PrefixTree`, of all trees; so are ``paths``, ``children``, ``depth``, ``below`` and
+            ``observations``.
+        masks: Options that lead on, ``bool[nodes, width]``.
+    """
+
+    def __init__(self, trees: Sequence[PrefixTree]) -> None:
+        sizes = [len(tree.depth) for tree in trees]
+        self.roots = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        self.tree = np.repeat(np.arange(len(trees), dtype=np.int16), sizes)
+        self.vectors = np.concatenate([tree.vectors for tree in trees])
+        self.paths = np.concatenate([tree.paths + root for tree, root in zip(trees, self.roots)]).astype(np.int32)
+        self.children = np.concatenate([_moved(tree.children, root) for tree, root in zip(trees, self.roots)])
+        self.depth = np.concatenate([tree.depth for tree in trees])
+        self.below = np.concatenate([tree.below for tree in trees])
+        self.observations = np.concatenate([tree.observations for tree in trees])
+        self.masks = self.children != INVALID_NODE
+        self.config = np.full(len(self.depth), NO_CONFIG, dtype=np.int32)
+        self.config[self.paths[:, -1]] = np.arange(len(self.vectors))
+
+
+def _moved(children: np.ndarray, root: int) -> np.ndarray:
+    return np.where(children == INVALID_NODE, INVALID_NODE, children + root).astype(np.int32)
 
 
 def _paths(vectors: np.ndarray) -> np.ndarray:

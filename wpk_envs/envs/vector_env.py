@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 from wpk_envs.envs.render import schedule_text
 from wpk_envs.envs.replay import open_batch
+from wpk_envs.envs.suite import Suite
 from wpk_envs.tuning import TuningProblem
 
 
@@ -26,7 +27,7 @@ class ScheduleVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]
     ``infos["final_info"]``.
 
     Args:
-        problem: What is tuned, shared by all sub-environments with its budget and trials.
+        problem: What is tuned, or a suite of that, shared by all sub-environments with its budget and trials.
         num_envs: Number of sub-environments.
         formulation: ``"construct"``, ``"one_shot"`` or ``"refine"``.
         render_mode: ``"ansi"`` or none.
@@ -43,7 +44,7 @@ class ScheduleVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]
 
     def __init__(
         self,
-        problem: TuningProblem,
+        problem: TuningProblem | Suite,
         num_envs: int,
         formulation: str = "construct",
         render_mode: str | None = None,
@@ -83,7 +84,7 @@ class ScheduleVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]
         """Every sub-environment's schedule so far as text."""
         if self.render_mode != "ansi":
             return None
-        return tuple(schedule_text(self.problem.space, self._batch.schedule(i)) for i in range(self.num_envs))
+        return tuple(schedule_text(self._batch.space(i), self._batch.schedule(i)) for i in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release what was opened for this environment."""

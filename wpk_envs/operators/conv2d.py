@@ -90,6 +90,11 @@ class Conv2d(FusedOperator):
         return self._out(1)
 
     @property
+    def family(self) -> str:
+        """``"depthwise"``, or by the kernel, such as ``"conv3x3"``."""
+        return "depthwise" if self.is_depthwise else f"conv{self.kernel[0]}x{self.kernel[1]}"
+
+    @property
     def output_shape(self) -> tuple[int, ...]:
         """[batch, filters, out_height, out_width]."""
         return self.batch, self.filters, self.out_height, self.out_width

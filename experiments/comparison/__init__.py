@@ -1,0 +1,1 @@
+"""What `experiments.compare` is made of: settings, runs, scores, statistics, and how they are shown."""
