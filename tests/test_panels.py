@@ -141,6 +141,9 @@ class TestDigests:
             {"op": "net/3", "suite": "net", **ROW, "speedup": 8.0, "speedup_over_metaschedule": None},
         ]
         monkeypatch.setitem(DIGESTS, "tables", speedups_digest(rows))
+        unknown = dict.fromkeys(RESULT)
+        monkeypatch.setitem(DIGESTS, "compare", comparison_digest({"agents": {"ga": {"8": unknown}}, "seeds": 1}))
+        assert recorded("compare").history[0] == {"budget_trials": 8}
         run = recorded("tables")
         assert run.summary == {"geomean_speedup/net": pytest.approx(4.0)}
         assert run.history[0]["speedups"].data[1] == ["net/2", "net", *[None] * len(ROW)]

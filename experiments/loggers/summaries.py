@@ -15,6 +15,9 @@ from experiments.loggers.wandb_run import WandbRun
 AGENT, BUDGET, OPERATOR, SUITE, SPEEDUP = "agent", "budget_trials", "op", "suite", "speedup"
 """Columns of the tables."""
 
+FIGURES = ("iqm", "low", "high", "trials_to_95")
+"""What a comparison has of an agent within a budget: the fraction with its interval, and the trials."""
+
 COMPARISON, SPEEDUPS = "comparison", "speedups"
 """The table of a comparison, a row per agent and budget; and that of speedups, a row per operator."""
 
@@ -71,11 +74,7 @@ def comparison_digest(summary: Mapping[str, Any]) -> Digest:
     return Digest(
         table=COMPARISON,
         rows=[
-            {
-                AGENT: agent,
-                BUDGET: trials,
-                **{key: results[trials][key] for key in ("iqm", "low", "high", "trials_to_95")},
-            }
+            {AGENT: agent, BUDGET: trials, **{key: results[trials][key] for key in FIGURES}}
             for agent, results in agents.items()
             for trials in sorted(results)
         ],
