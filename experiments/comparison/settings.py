@@ -129,7 +129,7 @@ def entrants_of(given: Sequence[Any] | None) -> dict[str, Entrant]:
         UserError: For names, settings and values that cannot be, and labels given twice.
     """
     entrants: dict[str, Entrant] = {}
-    for entry in agents.names() if given is None else given:
+    for entry in comparable() if given is None else given:
         entrant = _entrant(entry)
         if entrant.label in entrants:
             raise UserError(
@@ -138,8 +138,13 @@ def entrants_of(given: Sequence[Any] | None) -> dict[str, Entrant]:
             )
         entrants[entrant.label] = entrant
     if not entrants:
-        raise UserError(f"algos is empty; give a list of {', '.join(agents.names())}")
+        raise UserError(f"algos is empty; give a list of {', '.join(comparable())}")
     return entrants
+
+
+def comparable() -> list[str]:
+    """Names of the agents that search the same space."""
+    return [name for name in agents.names() if not agents.agent_class(name).own_space]
 
 
 def _entrant(entry: Any) -> Entrant:
@@ -155,6 +160,11 @@ def _entrant(entry: Any) -> Entrant:
     except OmegaConfBaseException as error:
         raise UserError(f"algos: {name} is given a value that cannot be: {one_line(error)}") from error
     del settings["name"]
+    if agents.agent_class(name).own_space:
+        raise UserError(
+            f"algo {name} searches a space of its own, so it is not compared trial by trial; leave it out of algos and "
+            "compare it by the clock, with python -m experiments.tables"
+        )
     agents.get(name, **settings)
     return Entrant(str(label or name), name, settings)
 
