@@ -97,7 +97,6 @@ def facts_of(
     return {
         **summary.device_figures(device),
         "fingerprint": device.info.fingerprint,
-        "replayed": recorded,
         "noise": settings.device.settings.get("noise") if recorded else None,
         "best_known_from": "the recorded tables" if recorded else "the best of these runs",
         "seeds": settings.seeds,

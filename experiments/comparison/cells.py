@@ -105,8 +105,9 @@ class Run:
 def run_cell(place: Place, entrant: Entrant, cell: Cell, budget: Budget) -> Run:
     """Let an agent tune."""
     started = time.perf_counter()
+    agent = entrant.agent(cell.seed)  # what it imports is not on the run's clock
     problem = place.problem(cell.op, budget, cell.seed)
-    result = entrant.agent(cell.seed).tune(problem, cell.seed)
+    result = agent.tune(problem, cell.seed)
     improvements = tuple(_improvements(place, cell.op, result))
     return Run(
         cell=cell,

@@ -49,7 +49,8 @@ def markdown(result: Mapping[str, Any], command: str) -> str:
 
 def title(result: Mapping[str, Any]) -> str:
     """What was compared, where."""
-    return f"{len(result['agents'])} agents on {result['device_name']}"
+    recorded = ", recorded" if result["recorded"] else ""
+    return f"{len(result['agents'])} agents on {result['device_name']}{recorded}"
 
 
 def _size(result: Mapping[str, Any]) -> str:
