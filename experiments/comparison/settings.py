@@ -21,6 +21,9 @@ from wpk_envs import devices, operators
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.tuning import Budget
 
+APART = ("transfer", "ranking", "ranking_ga")
+"""Agents that take part only if they are named: they know other operators already."""
+
 
 @dataclass
 class CompareConfig(ProgramConfig):
@@ -123,13 +126,14 @@ def entrants_of(given: Sequence[Any] | None) -> dict[str, Entrant]:
 
     Args:
         given: An entry for each: its name, or a mapping with ``name``, its settings, and a ``label`` if that is to
-            be another one than the name. None is every agent.
+            be another one than the name. None is every agent that is not `APART` and searches the same space.
 
     Raises:
         UserError: For names, settings and values that cannot be, and labels given twice.
     """
     entrants: dict[str, Entrant] = {}
-    for entry in comparable() if given is None else given:
+    everyone = [name for name in agents.names() if name not in APART and not agents.agent_class(name).own_space]
+    for entry in everyone if given is None else given:
         entrant = _entrant(entry)
         if entrant.label in entrants:
             raise UserError(
@@ -138,13 +142,8 @@ def entrants_of(given: Sequence[Any] | None) -> dict[str, Entrant]:
             )
         entrants[entrant.label] = entrant
     if not entrants:
-        raise UserError(f"algos is empty; give a list of {', '.join(comparable())}")
+        raise UserError(f"algos is empty; give a list of {', '.join(agents.names())}")
     return entrants
-
-
-def comparable() -> list[str]:
-    """Names of the agents that search the same space."""
-    return [name for name in agents.names() if not agents.agent_class(name).own_space]
 
 
 def _entrant(entry: Any) -> Entrant:
