@@ -142,13 +142,8 @@ def entrants_of(given: Sequence[Any] | None) -> dict[str, Entrant]:
             )
         entrants[entrant.label] = entrant
     if not entrants:
-        raise UserError(f"algos is empty; give a list of {', '.join(comparable())}")
+        raise UserError(f"algos is empty; give a list of {', '.join(agents.names())}")
     return entrants
-
-
-def comparable() -> list[str]:
-    """Names of the agents that search the same space."""
-    return [name for name in agents.names() if not agents.agent_class(name).own_space]
 
 
 def _entrant(entry: Any) -> Entrant:
