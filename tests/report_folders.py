@@ -78,6 +78,16 @@ def comparison_folder(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def transfer_folder(folder: Path) -> Path:
+    """What `experiments.transfer` leaves, of one way of holding out."""
+    comparison = json.loads((comparison_folder(folder) / "summary.json").read_text())
+    trials = {"ga": 40.0, "random": None, "ppo": 10.0}
+    headline = {"operators": {"gemm": {"family": "gemm", **trials}}, "median": trials}
+    headline["of_ga"] = {"ga": 1.0, "random": None, "ppo": 0.25}
+    _write(folder, {"splits": {"family": {**comparison, "held_out": "family", "headline": headline}}, "seeds": 8}, [])
+    return folder
+
+
 def _figure(iqm: float, low: float, high: float, trials: float | None = None) -> dict[str, float | None]:
     return {"iqm": iqm, "low": low, "high": high, "trials_to_95": trials}
 

@@ -1,5 +1,6 @@
 """``python -m experiments.report``: what is on the page, that it stands alone, and what it refuses."""
 
+import contextlib
 import json
 import logging
 import re
@@ -18,6 +19,7 @@ from tests.report_folders import (
     run_folder,
     speedups_folder,
     suite_folder,
+    transfer_folder,
 )
 
 VOID = {"meta", "path", "line", "rect", "br"}
@@ -62,16 +64,36 @@ class Page(HTMLParser):
         return [value for _, key, value in self.attributes if key == name]
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder to work in; Hydra's logging is taken down again."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WPK_STORE", str(tmp_path / "records.sqlite"))
+@contextlib.contextmanager
+def working_in(folder):
+    """Work in a folder with a store of its own; Hydra's logging is taken down again."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    yield tmp_path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("WPK_STORE", str(folder / "records.sqlite"))
+        yield folder
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture
+def place(tmp_path):
+    with working_in(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A page of everything, made once, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    with working_in(folder):
+        return page_of(*everything(folder)), folder
+
+
+@pytest.fixture
+def page(whole):
+    return whole[0]
 
 
 def start(*settings):
@@ -93,15 +115,12 @@ def everything(place):
     run_folder(place / "results" / "model", 1.7, predicted=True, device_name="a GPU that is not here")
     suite_folder(place / "results" / "suite", {1: 0.9, 2: 1.0, 3: 1.4})
     comparison_folder(place / "results" / "compare")
+    transfer_folder(place / "results" / "transfer")
     speedups_folder(place / "results" / "tables")
     return ["from=results", f"tables={make_folder(place / 'recorded', elites=2)}"]
 
 
 class TestPage:
-    @pytest.fixture
-    def page(self, place):
-        return page_of(*everything(place))
-
     def test_has_every_section(self, page):
         wanted = ["Summary", "Results by operator", "Speedups of networks", "Speedup so far", "Comparison of agents"]
         wanted += ["Schedule spaces", "Winning schedules", "Predicted", "Predicted results by operator"]
@@ -151,16 +170,21 @@ class TestPage:
         assert "This comparison does not tell it apart from ppo." in page.words
         assert "The predicted speedup over the default schedule (predicted) is 1.70x." in page.words
 
+    def test_tells_what_transfer_saves(self, page):
+        assert any(heading.startswith("Transfer, each operator tuned without its family") for heading in page.headings)
+        assert re.search(r"of the trials of ga\s*100%\s*-\s*25%", page.words)
+
     def test_maps_the_recorded_spaces(self, page):
         assert "small_depthwise" in page.words
         assert "Which knob matters" in page.words
         assert re.search(r"R2 0\.\d{3} held out", page.words)
         assert "tile_oc" in page.words
 
-    def test_is_small_and_told_of(self, page, place):
-        summary = json.loads((place / "report" / "summary.json").read_text())
-        assert summary["bytes"] == (place / "report" / "report.html").stat().st_size < 300_000
-        assert (summary["operators"], summary["comparisons"], summary["spaces"]) == (5, 1, 2)
+    def test_is_small_and_told_of(self, whole):
+        folder = whole[1] / "report"
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["bytes"] == (folder / "report.html").stat().st_size < 300_000
+        assert (summary["operators"], summary["comparisons"], summary["spaces"]) == (5, 2, 2)
         assert summary["missing"] == []
 
 
@@ -222,7 +246,10 @@ class TestInputs:
             (["tables=nowhere"], "'nowhere' has no tables"),
             (["tables=[]"], "there is nothing to report"),
             (["from=damaged"], "is damaged"),
-            (["from=other", "tables=[]"], "the comparison in 'other' is damaged or of another version"),
+            (
+                ["from=other", "tables=[]"],
+                "what experiments.compare wrote into 'other' is damaged or of another version",
+            ),
         ],
     )
     def test_bad_input_is_one_sentence(self, place, capsys, settings, sentence):

@@ -18,6 +18,23 @@ from wpk_envs.records.library import TableFolder
 from wpk_envs.schedules import build_space
 
 
+@pytest.fixture(scope="module")
+def space():
+    return build_space(OPERATOR, INFO)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return TableFolder(make_folder(tmp_path_factory.mktemp("tables"), elites=2))
+
+
+@pytest.fixture(scope="module")
+def maps(folder):
+    found, notes = landscapes_of(folder)
+    assert notes == []
+    return {each.name: each for each in found}
+
+
 class TestCharts:
     def test_axes_place_values(self):
         assert [Axis(0, 10, 100, 200)(value) for value in (0, 5, 10, 99)] == [100, 150, 200, 200]
@@ -61,13 +78,9 @@ def test_commands_say_what_and_not_where(tmp_path):
 
 
 class TestImportance:
-    @pytest.fixture(scope="class")
-    def space(self):
-        return build_space(OPERATOR, INFO)
-
     def test_finds_the_knobs_that_decide(self, space):
         rng = np.random.default_rng(0)
-        effect = {"tile_oc": 1.0, "tile_ow": 0.3}
+        effect = {"tile_oc": 1.0, "tile_ow": 0.05}
         places = {space.encoding.positions[name]: size for name, size in effect.items()}
         rewards = {
             vector: sum(size * vector[place] for place, size in places.items()) + rng.normal(0, 0.02)
@@ -93,16 +106,6 @@ class TestImportance:
 
 
 class TestLandscape:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory):
-        return TableFolder(make_folder(tmp_path_factory.mktemp("tables"), elites=2))
-
-    @pytest.fixture(scope="class")
-    def maps(self, folder):
-        found, notes = landscapes_of(folder)
-        assert notes == []
-        return {each.name: each for each in found}
-
     @pytest.mark.parametrize(("name", "operator"), NAMES.items())
     def test_counts_what_was_recorded_without_elites(self, maps, folder, name, operator):
         records = folder.table(operator).records[:-2]

@@ -126,6 +126,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the program in tmp_path on a synthetic device; its exit code, and the folder's files read."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WPK_STORE", str(tmp_path / "records.sqlite"))
+    config.register()  # with all suites, before there are fewer
     opened = SyntheticDevice()
     monkeypatch.setattr(devices, "open_device", lambda **settings: opened)
     short = {"resnet18": dataclasses.replace(SUITE, members=(*SUITE.members[1:4], SUITE.members[-1]))}

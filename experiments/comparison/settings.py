@@ -21,6 +21,9 @@ from wpk_envs import devices, operators
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.tuning import Budget
 
+APART = ("transfer", "ranking", "ranking_ga", "metaschedule")
+"""Agents that take part only if they are named: they know other operators already, or have a space of their own."""
+
 
 @dataclass
 class CompareConfig(ProgramConfig):
@@ -35,12 +38,6 @@ class CompareConfig(ProgramConfig):
     jobs: int | None = None
     resume: str | None = None
 
-
-EXPERIENCED = ("transfer", "ranking", "ranking_ga")
-"""Agents that know something of other operators; they take part where they are named."""
-
-ON_CPU = ("metaschedule",)
-"""Agents that only search on this host's CPU."""
 
 ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
 
@@ -102,7 +99,7 @@ def settings_of(cfg: DictConfig) -> Settings:
         UserError: For a value that cannot be.
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    entrants = entrants_of(plain["algos"], cfg.device.name)
+    entrants = entrants_of(plain["algos"])
     device, budget = device_of(cfg.device), budget_of(cfg.budget)
     _check_numbers(cfg)
     _check_place(cfg, device)
@@ -124,19 +121,19 @@ def settings_of(cfg: DictConfig) -> Settings:
     )
 
 
-def entrants_of(given: Sequence[Any] | None, device: str = RECORDED) -> dict[str, Entrant]:
+def entrants_of(given: Sequence[Any] | None) -> dict[str, Entrant]:
     """The agents by label.
 
     Args:
         given: An entry for each: its name, or a mapping with ``name``, its settings, and a ``label`` if that is to
-            be another one than the name. None is every agent that starts from nothing and can search there.
-        device: Name of the device.
+            be another one than the name. None is every agent that is not `APART`.
 
     Raises:
         UserError: For names, settings and values that cannot be, and labels given twice.
     """
     entrants: dict[str, Entrant] = {}
-    for entry in _everyone(device) if given is None else given:
+    everyone = [name for name in agents.names() if name not in APART]
+    for entry in everyone if given is None else given:
         entrant = _entrant(entry)
         if entrant.label in entrants:
             raise UserError(
@@ -147,12 +144,6 @@ def entrants_of(given: Sequence[Any] | None, device: str = RECORDED) -> dict[str
     if not entrants:
         raise UserError(f"algos is empty; give a list of {', '.join(agents.names())}")
     return entrants
-
-
-def _everyone(device: str) -> list[str]:
-    """Every agent that starts from nothing and can search on a device."""
-    left_out = (*EXPERIENCED, *([] if device == "cpu" else ON_CPU))
-    return [name for name in agents.names() if name not in left_out]
 
 
 def _entrant(entry: Any) -> Entrant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ OUTPUTS = Path("outputs")
 KINDS = {
     "run": ("op", "algo", "trials", "predicted"),
     "compare": ("agents", "seeds"),
+    "transfer": ("splits", "seeds"),
     "tables": ("groups", "paper", "operators"),
 }
 """Programs whose results a report shows, and keys by which their summaries are known."""
@@ -74,8 +76,29 @@ class Found:
     notes: tuple[str, ...] = field(default=())
 
     def of(self, kind: str) -> list[Result]:
-        """The results of one program; the operators of a network each by itself."""
-        return [part for result in self.results if result.kind == kind for part in _parts(result)]
+        """The results of one program; the operators of a network and the splits of a transfer study each by itself.
+
+        Raises:
+            UserError: If a summary is damaged.
+        """
+        parts: list[Result] = []
+        for result in self.results:
+            if result.kind == kind:
+                with understood(result):
+                    parts += _parts(result)
+        return parts
+
+
+@contextlib.contextmanager
+def understood(result: Result) -> Iterator[None]:
+    """Turn what a result raises whose files are not what its program writes into a sentence."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"what experiments.{result.kind} wrote into '{result.folder}' is damaged or of another version "
+            f"({type(error).__name__}: {error}); leave it out of from="
+        ) from error
 
 
 def collect(folders: Sequence[Path] | None) -> Found:
@@ -158,9 +181,12 @@ def command(folder: Path, program: str) -> str | None:
 
 
 def _parts(result: Result) -> Iterator[Result]:
-    """The operators of a network's run, each with its own subfolder; any other result itself."""
-    if result.kind != "run" or "operators" not in result.summary:
+    """The operators of a network's run, each with its own subfolder; the splits of a study; any other result itself."""
+    if result.kind == "run" and "operators" in result.summary:
+        for entry in result.summary["operators"]:
+            yield Result(result.kind, result.folder / str(entry["op"]).rpartition("/")[2], entry, result.command)
+    elif result.kind == "transfer":
+        for split in result.summary["splits"].values():
+            yield Result(result.kind, result.folder, split, result.command)
+    else:
         yield result
-        return
-    for entry in result.summary["operators"]:
-        yield Result(result.kind, result.folder / str(entry["op"]).rpartition("/")[2], entry, result.command)

@@ -15,7 +15,6 @@ from experiments.comparison.scores import Scores
 from experiments.naming import MEASURED, PREDICTED, Naming
 from experiments.reporting.charts import Axis, Chart, Line, Styles
 from experiments.reporting.collect import Result
-from wpk_envs.errors import UserError
 
 POINTS = 32
 RESAMPLES = 300
@@ -80,21 +79,7 @@ class Comparison:
 
 
 def comparison_of(result: Result, place: int, styles: Styles) -> Comparison:
-    """Make a comparison's part of the page.
-
-    Raises:
-        UserError: If its summary or its runs are not what `experiments.compare` writes.
-    """
-    try:
-        return _comparison(result, place, styles)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise UserError(
-            f"the comparison in '{result.folder}' is damaged or of another version ({type(error).__name__}: {error}); "
-            "leave it out of from="
-        ) from error
-
-
-def _comparison(result: Result, place: int, styles: Styles) -> Comparison:
+    """Make a comparison's part of the page."""
     summary = result.summary
     naming = PREDICTED if summary.get("predicted") else MEASURED
     budgets = tuple(sorted({budget for figures in summary["agents"].values() for budget in figures}, key=int))
@@ -173,6 +158,10 @@ def _words(summary: Mapping[str, Any], standings: Sequence[Standing], last: str,
         words.append(
             f"{soonest.agent} is the first at 95%: {soonest.figures[last]['trials_to_95']:.0f} trials (median)."
         )
+    saved = {agent: share for agent, share in (summary.get("headline") or {}).get("of_ga", {}).items() if share}
+    if saved:
+        least = min(saved, key=lambda agent: saved[agent])
+        words.append(f"On operators held out, {least} needs {100 * saved[least]:.0f}% of the trials of ga to 95%.")
     if 1 < seeds < FEW_SEEDS:
         words.append(f"{seeds} seeds are few; read the intervals as rough.")
     return tuple(words)
@@ -190,11 +179,13 @@ def listed(names: Sequence[str]) -> str:
 def _scores(result: Result) -> Scores | None:
     """The single runs as arrays; none if the folder does not have them."""
     summary = result.summary
-    runs = [Run.from_dict(line) for line in result.lines("runs.jsonl")]
+    split = summary.get("held_out")
+    files = ["runs.jsonl"] if split is None else [f"runs_{split}.jsonl", "runs_common.jsonl"]
+    runs = [Run.from_dict(line) for name in files for line in result.lines(name)]
     if not runs or not summary.get("operators"):
         return None
     known = {op: entry["best_known_speedup"] for op, entry in summary["operators"].items()}
-    wanted = {run.cell: run for run in runs}
+    wanted = {run.cell: run for run in runs if run.cell.algo in summary["agents"] and run.cell.op in known}
     return Scores(list(summary["agents"]), list(known), int(summary["seeds"]), wanted, known)
 
 

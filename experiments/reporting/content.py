@@ -10,7 +10,7 @@ from functools import cached_property
 from experiments.naming import MEASURED, PREDICTED, Naming
 from experiments.reporting import story
 from experiments.reporting.charts import Axis, Styles
-from experiments.reporting.collect import Found
+from experiments.reporting.collect import Found, understood
 from experiments.reporting.comparison import Comparison, comparison_of
 from experiments.reporting.landscape import Landscape, landscapes_of
 from experiments.reporting.provenance import Sheet, Source, sheets_of, source_of
@@ -133,8 +133,13 @@ def content_of(found: Found, folders: Sequence[str], date: str, versions: dict[s
         drawn, notes = landscapes_of(each.tables)
         maps += drawn
         taken += notes
-    comparisons = [comparison_of(r, place, styles) for place, r in enumerate(found.of("compare"), 1)]
-    speedups = [speedups_of(result) for result in found.of("tables")]
+    comparisons, speedups = [], []
+    for place, result in enumerate([*found.of("compare"), *found.of("transfer")], 1):
+        with understood(result):
+            comparisons.append(comparison_of(result, place, styles))
+    for result in found.of("tables"):
+        with understood(result):
+            speedups.append(speedups_of(result))
     tuned = tuned_of(found.of("run"))
     measured = _part(MEASURED, tuned, speedups, comparisons, maps, styles, taken)
     predicted = _part(PREDICTED, tuned, [], comparisons, maps, styles, taken)

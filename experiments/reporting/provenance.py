@@ -60,6 +60,8 @@ def _what(result: Result) -> str:
         return f"{summary['algo']} on {summary['op']}"
     if result.kind == "tables":
         return f"speedup tables of {len(summary['operators'])} operators"
+    if result.kind == "transfer":
+        return "study of transfer"
     return f"comparison of {len(summary['agents'])} agents"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.naming import MEASURED, PREDICTED, Naming
 from experiments.reporting.charts import Axis, Chart, Line, Styles
-from experiments.reporting.collect import Result
+from experiments.reporting.collect import Result, understood
 from wpk_envs import operators
 from wpk_envs.core import Knob
 from wpk_envs.errors import UserError
@@ -98,7 +98,10 @@ def curves_of(tuned: Sequence[Tuned], styles: Styles) -> tuple[list[Curves], lis
     for op, runs in by_operator.items():
         trials = {each.place: each.result.lines("trials.jsonl") for each in runs}
         key, best = _height(runs, trials)
-        lines = {each.place: _steps(trials[each.place], key, best) for each in runs}
+        lines = {}
+        for each in runs:
+            with understood(each.result):
+                lines[each.place] = _steps(trials[each.place], key, best)
         drawn = [each for each in runs if lines[each.place]]
         without += [str(each.result.folder) for each in runs if not lines[each.place]]
         if drawn:
