@@ -132,7 +132,8 @@ def entrants_of(given: Sequence[Any] | None) -> dict[str, Entrant]:
         UserError: For names, settings and values that cannot be, and labels given twice.
     """
     entrants: dict[str, Entrant] = {}
-    from_nothing = [name for name in comparable() if name not in EXPERIENCED]
+    same_space = [name for name in agents.names() if not agents.agent_class(name).own_space]
+    from_nothing = [name for name in same_space if name not in EXPERIENCED]
     for entry in from_nothing if given is None else given:
         entrant = _entrant(entry)
         if entrant.label in entrants:
