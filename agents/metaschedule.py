@@ -45,6 +45,7 @@ class MetaSchedule(Agent):
     """
 
     name: ClassVar[str] = "metaschedule"
+    own_space: ClassVar[bool] = True
     batch: int = 64
     population: int = 512
     threads: int | None = None

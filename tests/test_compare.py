@@ -300,6 +300,7 @@ MISTAKES = {
     "algos=[gaa]": "unknown algo 'gaa'; did you mean ga",
     "algos=[ga,ga]": r"algos has 'ga' twice; .*\{name: ga, label: ga_2\}",
     "algos=[]": "algos is empty",
+    "algos=[metaschedule]": "algo metaschedule searches a space of its own",
     "algos=ga": r"algos must be a list, such as algos=\[ga\]",
     "algos=[{label: mine}]": "unknown algo 'None'",
     "algos=[{name: ga, poplation: 3}]": "unknown setting of algo ga 'poplation'; did you mean population",

@@ -94,6 +94,7 @@ class TestSaving:
         server = WandbServer()
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setattr(wandb.Api, "_HTTP_TIMEOUT", 120)  # this machine may be busy
         yield server
         server.close()
 
@@ -122,4 +123,5 @@ class TestSaving:
         monkeypatch.setattr(wandb.Api, "_HTTP_TIMEOUT", 1)
         server.close()
         assert start("save=true", "kind=report") == USER_ERROR
-        assert sentence(capsys).startswith("W&B refused the account's name (Failed to verify credentials")
+        assert sentence(capsys).startswith("W&B refused the account's name (")
+        assert not server.saved

@@ -5,6 +5,7 @@ import re
 
 import hydra
 import pytest
+import wandb
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 from wandb_workspaces.reports.v2 import internal as report_model
@@ -149,11 +150,13 @@ class TestDigests:
         for other in (loggers.LoggerConfig("csv"), WandbConfig(mode="disabled")):
             log_summary(other, Tracked("n", "g", {}), comparison_digest(COMPARISON), tmp_path)
 
-    def test_as_an_offline_run(self, tmp_path):
+    def test_as_an_offline_run(self, tmp_path, monkeypatch):
         warnings: list[str] = []
+        monkeypatch.setattr(wandb_run, "CLOSE_SECONDS", 300.0)  # this machine may be busy
         tracked = Tracked("compare-20", "gpus", {"seeds": 20}, job="compare")
         log_summary(MINE, tracked, comparison_digest(COMPARISON), tmp_path, warnings.append)
         assert warnings == []
+        wandb.teardown()  # waits for the file, as the end of a program does
         (offline,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
         content = offline.read_bytes()
         for word in (b"compare-20", b"fraction_of_best_known/ga", b"trials_to_95/ga", b"budget_trials", b"mine"):
