@@ -25,6 +25,7 @@ _CLASSES = {
     "ranking": "agents.ranking:Ranking",
     "ranking_ga": "agents.ranking:RankingGA",
     "random": "agents.random_search:RandomSearch",
+    "metaschedule": "agents.metaschedule:MetaSchedule",
     "random_policy": "agents.random_policy:RandomPolicy",
     "random_policy_oneshot": "agents.random_policy:RandomPolicyOneShot",
     "random_policy_refine": "agents.random_policy:RandomPolicyRefine",

@@ -12,14 +12,16 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from wpk_envs.core import Device, Operator
 from wpk_envs.errors import UserError
+from wpk_envs.schedules import ScheduleSpace, build_space
 from wpk_envs.tuning import StopReason, Trial, TuningProblem
 
 
@@ -74,9 +76,24 @@ class Agent(ABC):
     """
 
     name: ClassVar[str]
+    own_space: ClassVar[bool] = False
+    """Whether `space` is one that no other agent searches, so that trials are not comparable one by one."""
     knowledge: Mapping[str, Any] | None = None
     """What it knew before the search, none for most agents: ``operators`` that it comes from by name, and
     ``has_seen_operator``, whether the one that is tuned is among them."""
+
+    def space(self, operator: Operator, device: Device, templates: Sequence[str] | None = None) -> ScheduleSpace:
+        """What the agent searches: all that the device can answer, unless the agent has a space of its own.
+
+        Args:
+            operator: What to tune.
+            device: Where.
+            templates: Keep only these templates; all that fit if none.
+
+        Raises:
+            UserError: If there is nothing to search there.
+        """
+        return build_space(operator, device.info, templates, among=device.configs(operator))
 
     def tune(self, problem: TuningProblem, seed: int) -> TuningResult:
         """Search until the budget is spent.

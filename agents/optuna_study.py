@@ -113,7 +113,10 @@ class Parameters:
     def result(self, vector: Prefix, reward: float) -> FrozenTrial:
         """A config that was measured, as a finished trial."""
         template = self.templates.index(vector[0])
-        distributions = {TEMPLATE: CategoricalDistribution(range(len(self.templates))), **self.knobs[template]}
+        distributions: dict[str, BaseDistribution] = {
+            TEMPLATE: CategoricalDistribution(range(len(self.templates))),
+            **self.knobs[template],
+        }
         params = {TEMPLATE: template}
         for name, position in self._varied[template].items():
             params[name] = self._options[template][position].index(vector[position])

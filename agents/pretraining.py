@@ -121,7 +121,8 @@ class Pretraining:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.imitation)
         for step in range(1, recipe.imitation + 1):
             observations, masks, targets = lessons.draw(rng, recipe.batch, recipe.noise)
-            choices: Any = self._network.get_distribution(observations, masks).distribution
+            network: Any = self._network  # its annotations say that masks are NumPy's; tensors are taken, too
+            choices = network.get_distribution(observations, masks).distribution
             loss = -(targets * choices.logits).sum(1).mean()
             optimizer.zero_grad()
             loss.backward()

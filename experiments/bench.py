@@ -28,7 +28,7 @@ from experiments.files import check_writable, publish, write_json
 from experiments.finals import geomean, ratios
 from experiments.launcher import launch
 from experiments.naming import Naming
-from experiments.settings import Settings, bench_settings_of
+from experiments.settings import Settings, settings_without_operator
 from experiments.tune import Outcome, Workplace, tune
 from wpk_envs import devices, operators, schedules
 from wpk_envs.core import Measurement, Operator
@@ -51,7 +51,7 @@ def check(cfg: DictConfig) -> Settings:
     for name in cfg.figures:
         if name not in TARGETS:
             raise unknown("figure", name, TARGETS)
-    return bench_settings_of(cfg)
+    return settings_without_operator(cfg, "bench")
 
 
 def bench(cfg: DictConfig, folder: Path) -> None:

@@ -16,12 +16,12 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import agents
 from experiments.figures import TARGETS
+from experiments.loggers import settings as loggers
+from experiments.loggers.settings import LoggerConfig
 from wpk_envs import devices, operators
 from wpk_envs.core import DeviceInfo, Operator
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.tuning import Budget
-
-LOGGER_MODES = ("offline", "online", "disabled")
 
 
 @dataclass
@@ -117,16 +117,6 @@ class GpuConfig(DeviceConfig):
 
 
 @dataclass
-class LoggerConfig:
-    """Weights & Biases; ``WANDB_MODE`` decides where ``mode`` is null."""
-
-    mode: str | None = None
-    project: str = "wpk-envs"
-    entity: str | None = None
-    group: str | None = None
-
-
-@dataclass
 class StoreConfig:
     """The records of every measurement."""
 
@@ -180,8 +170,8 @@ def register() -> None:
     store.store(group="schema", name="gpu", node=GpuConfig)
     store.store(group="budget", name="default", node=BudgetConfig())
     store.store(group="budget", name="quick", node=BudgetConfig(trials=32))
-    store.store(group="logger", name="wandb", node=LoggerConfig())
-    store.store(group="logger", name="none", node=LoggerConfig(mode="disabled"))
+    for logger in loggers.nodes():
+        store.store(group="logger", name=logger.name, node=logger)
     for name in agents.names():
         store.store(group="algo", name=name, node=agent_node(name))
     for name, node in operator_nodes().items():
@@ -286,11 +276,3 @@ def target_of(cfg: DictConfig) -> DeviceInfo:
 def budget_of(cfg: DictConfig) -> Budget:
     """The budget, checked."""
     return Budget(trials=cfg.trials, seconds=cfg.seconds)
-
-
-def logger_mode(mode: str | None, environment: dict[str, str]) -> str:
-    """Which W&B mode holds: ``logger.mode`` if given, else ``WANDB_MODE``, else offline."""
-    given = mode or environment.get("WANDB_MODE") or "offline"
-    if given not in LOGGER_MODES:
-        raise unknown("logger.mode" if mode else "WANDB_MODE", given, LOGGER_MODES)
-    return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wpk_envs.core import Measurement
+from wpk_envs.core import Config, Measurement
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,17 @@ class Naming:
     def figures(self, measurement: Measurement) -> dict[str, float | None]:
         """Speedup and latency of one trial by their names; none where there is none."""
         return {self.key("speedup"): measurement.gain, self.key("latency_us"): measurement.cost_us}
+
+
+LONGEST_VALUE = 40
+
+
+def config_text(config: Config, separator: str = ", ") -> str:
+    """A config for people; of a value as long as a trace only the beginning."""
+    cut = {
+        name: f"{str(value)[:LONGEST_VALUE]}..." for name, value in config.items() if len(str(value)) > LONGEST_VALUE
+    }
+    return separator.join(f"{name}={value}" for name, value in {**config, **cut}.items())
 
 
 MEASURED, PREDICTED = Naming(predicted=False), Naming(predicted=True)

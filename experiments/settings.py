@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 import agents
-from experiments.config import DeviceConfig, LoggerConfig, budget_of, device_of, logger_mode, operators_of
+from experiments.config import DeviceConfig, budget_of, device_of, operators_of
+from experiments.loggers.settings import LoggerConfig, logger_of
 from wpk_envs.core import Operator
 from wpk_envs.errors import UserError
 from wpk_envs.tuning import Budget
@@ -29,7 +29,7 @@ class Settings:
         algo_settings: Its settings.
         device: Where.
         budget: For each operator.
-        logger: W&B's mode, project, entity and group.
+        logger: What the run is logged to.
         seed: Of every random choice.
         store_path: The records' file; none for the user's own.
         reuse: Whether earlier records may answer trials.
@@ -43,7 +43,7 @@ class Settings:
     algo_settings: dict[str, Any]
     device: DeviceConfig
     budget: Budget
-    logger: Mapping[str, Any]
+    logger: LoggerConfig
     seed: int
     store_path: str | None
     reuse: bool
@@ -75,13 +75,13 @@ def settings_of(cfg: DictConfig) -> Settings:
     return settings
 
 
-def bench_settings_of(cfg: DictConfig) -> Settings:
-    """Make the settings that a bench tunes its operators with; it has no dashboard.
+def settings_without_operator(cfg: DictConfig, program: str) -> Settings:
+    """Make the settings that a program without ``op=`` tunes its operators with; it has no dashboard.
 
     Raises:
         UserError: For a value that cannot be.
     """
-    return _settings(cfg, "bench", {}, OmegaConf.structured(LoggerConfig(mode="disabled")), resume=False)
+    return _settings(cfg, program, {}, OmegaConf.structured(LoggerConfig("none")), resume=False)
 
 
 def _settings(cfg: DictConfig, op: str, operators: dict[str, Operator], logger: DictConfig, resume: bool) -> Settings:
@@ -97,7 +97,7 @@ def _settings(cfg: DictConfig, op: str, operators: dict[str, Operator], logger: 
         algo_settings=algo,
         device=device_of(cfg.device),
         budget=budget_of(cfg.budget),
-        logger={**logger, "mode": logger_mode(logger.mode, dict(os.environ))},  # type: ignore[dict-item]
+        logger=logger_of(logger),
         seed=cfg.seed,
         store_path=cfg.store.path,
         reuse=cfg.store.reuse,

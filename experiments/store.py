@@ -16,12 +16,13 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.config import ProgramConfig, device_of, operators_of
 from experiments.files import check_writable, publish
 from experiments.launcher import launch
-from experiments.naming import MEASURED, PREDICTED, Naming
+from experiments.naming import MEASURED, PREDICTED, Naming, config_text
 from experiments.summary import registers_text
 from wpk_envs import devices, operators
 from wpk_envs.core import Measurement, Operator
@@ -209,7 +210,7 @@ def _cells(record: Record, names: dict[Operator, str], namings: Iterable[Naming]
     measurement, device = record.measurement, record.device
     outcome = measurement.error or ("predicted" if measurement.predicted_latency_us is not None else "measured")
     threads = f", {device.threads} threads" if device.threads > 1 else ""
-    config = " ".join(f"{knob}={value}" for knob, value in record.config.items() if knob != "template")
+    config = escape(config_text({knob: value for knob, value in record.config.items() if knob != "template"}, " "))
     return [
         str(record.id),
         record.created[:19].replace("T", " "),

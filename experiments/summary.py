@@ -10,12 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 import wpk_envs
 from experiments import predicted_summary
-from experiments.finals import Final, geomean, median_interval, ratios
-from experiments.naming import Naming
+from experiments.finals import Final, geomean, median_interval, plain_torch, ratios
+from experiments.naming import Naming, config_text
 from wpk_envs.core import ERROR_KINDS, Device, Operator
 from wpk_envs.tuning import TuningProblem
 
@@ -55,6 +56,7 @@ def search_figures(problem: TuningProblem) -> dict[str, Any]:
         "requests_invalid": problem.requests_invalid,
         "stop_reason": problem.stop_reason,
         "errors": {kind: problem.errors.get(kind, 0) for kind in ERROR_KINDS},
+        "search_seconds": problem.seconds,
         "trials_per_minute": 60 * count / problem.seconds if count else 0.0,
     }
 
@@ -89,25 +91,16 @@ def _speedup_figures(final: Final, operator: Operator, device: Device) -> dict[s
     speedups = ratios(final.measurement)
     low, high = median_interval(speedups)
     speedup = statistics.median(speedups)
-    plain, plain_ratio = _plain_torch(device, operator)
+    plain = plain_torch(device, operator)
     return {
         "baseline_us": statistics.median(final.measurement.baseline_us),
         "baseline_name": final.measurement.baseline_name,
         "speedup": speedup,
         "speedup_low": low,
         "speedup_high": high,
-        "plain_torch_us": plain,
-        "plain_torch_speedup": None if plain_ratio is None else plain_ratio * speedup,
+        "plain_torch_us": plain["us"] if plain else None,
+        "plain_torch_speedup": plain["us"] / plain["baseline_us"] * speedup if plain else None,
     }
-
-
-def _plain_torch(device: Device, operator: Operator) -> tuple[float | None, float | None]:
-    """Latency of plain torch, and its ratio to the baseline raced beside it; none if the device has no race."""
-    race = getattr(device, "baseline", None)
-    if race is None:
-        return None, None
-    found = race(operator)
-    return found.plain_latency_us, found.plain_latency_us / found.latency_us
 
 
 def device_figures(device: Device) -> dict[str, Any]:
@@ -173,8 +166,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     table = Table(title=_title(summary))
     table.add_column("what")
     table.add_column("result")
-    config = ", ".join(f"{name}={value}" for name, value in summary["best_config"].items())
-    table.add_row("best config", config)
+    table.add_row("best config", escape(config_text(summary["best_config"])))
     for row in predicted_summary.rows(summary) if summary["predicted"] else _measured_rows(summary):
         table.add_row(*row)
     for row in _gpu_rows(summary["details"]):

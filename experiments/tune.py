@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,10 @@ from experiments import plot, predicted_summary, summary
 from experiments.files import write_json
 from experiments.finals import Final, remeasure, unrepeated
 from experiments.journal import Journal
-from experiments.loggers import Tracked, WandbLogger
+from experiments.loggers import Tracked, open_logger
 from experiments.naming import Naming
 from experiments.progress import Display
 from experiments.settings import Settings
-from wpk_envs import schedules
 from wpk_envs.core import Device, Operator
 from wpk_envs.errors import UserError
 from wpk_envs.files import write_whole
@@ -94,13 +92,12 @@ class _Tuning:
         self.folder = folder
         self.started = time.perf_counter()
         settings = place.settings
-        among = place.device.configs(operator)
-        self.space = schedules.build_space(operator, place.device.info, templates, among=among)
+        self.agent = settings.agent()
+        self.space = self.agent.space(operator, place.device, templates)
         self.naming = Naming(place.device.predicts)
         self.journal = _journal(folder / "trials.jsonl", self.space, settings.resume, self.naming)
-        self.agent = settings.agent()
         self.display = Display(place.console, f"{settings.algo} on {name}", settings.budget.trials)
-        self.logger = WandbLogger(self._tracked(), folder, self._warn)
+        self.logger = open_logger(settings.logger, self._tracked(), folder)
         self.problem = TuningProblem(
             operator,
             place.device,
@@ -122,7 +119,7 @@ class _Tuning:
         try:
             interrupted = self._search()
             searched = summary.search_figures(self.problem)
-            final, interrupted = self._final(interrupted)
+            final, interrupted = self._final(interrupted, searched)
             if interrupted:
                 searched["stop_reason"] = "interrupted"
             result = self._summary(searched, final)
@@ -136,25 +133,26 @@ class _Tuning:
     def _search(self) -> bool:
         """Let the agent tune; whether Ctrl-C ended it."""
         self.logger.start()
-        agent = self.agent
-        log.info("%s: %d valid configs, %d trials to resume", self.name, self.space.size, len(self.journal.earlier))
+        log.info("%s: %s valid configs, %d trials to resume", self.name, self.space.size, len(self.journal.earlier))
         try:
             with self.display:
-                agent.tune(self.problem, self.place.settings.seed)
+                self.agent.tune(self.problem, self.place.settings.seed)
         except KeyboardInterrupt:
             return True
-        if agent.knowledge is not None:
-            self.place.console.print(f"note: {_known(agent.knowledge)}", highlight=False, markup=False)
-        if isinstance(agent, Saves):
-            agent.save(self.folder / "policy.zip")
+        if self.agent.knowledge is not None:
+            self.place.console.print(f"note: {_known(self.agent.knowledge)}", highlight=False, markup=False)
+        if isinstance(self.agent, Saves):
+            self.agent.save(self.folder / "policy.zip")
         return False
 
-    def _final(self, interrupted: bool) -> tuple[Final | None, bool]:
+    def _final(self, interrupted: bool, searched: Mapping[str, Any]) -> tuple[Final | None, bool]:
         if not interrupted:
             with contextlib.suppress(KeyboardInterrupt):
                 if not (self.naming.predicted or self.place.device.replays):
                     self.place.console.print("measuring the best schedules again in new processes ...")
-                return remeasure(self.problem), False
+                settings = self.place.settings
+                told = {key: searched[key] for key in ("trials", "search_seconds", "stop_reason")}
+                return remeasure(self.problem, {"algo": settings.algo, "seed": settings.seed, **told}), False
         return unrepeated(self.problem), True
 
     def _summary(self, searched: dict[str, Any], final: Final | None) -> dict[str, Any]:
@@ -211,20 +209,16 @@ class _Tuning:
         commit = summary.source_commit()
         tags = [self.name, device.info.name, settings.algo, *([f"commit {commit}"] if commit else [])]
         tags += ["predicted"] if self.naming.predicted else []
-        given = settings.logger
+        tags += ["recorded"] if device.replays else []
+        read = {name for template in self.space.templates.values() for name in template.knobs}
         return Tracked(
-            mode=given["mode"],
-            project=given["project"],
-            entity=given["entity"],
-            group=given["group"] or settings.op,
             name=f"{settings.algo}-{self.name.replace('/', '-')}-seed{settings.seed}",
-            tags=tuple(tags),
+            group=settings.op,
             config=settings.config,
+            tags=tuple(tags),
+            knobs=("template", *(knob.name for knob in self.space.encoding.knobs if knob.name in read)),
             naming=self.naming,
         )
-
-    def _warn(self, sentence: str) -> None:
-        print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
 def _known(knowledge: Mapping[str, Any]) -> str:

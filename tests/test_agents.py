@@ -87,7 +87,7 @@ def test_every_agent_has_its_conformance_suite() -> None:
     import tests.test_transfer  # noqa: F401  (those that need tables or policies)
 
     tested = {cls.name for cls in AgentConformance.__subclasses__()}
-    assert tested == set(agents.names())
+    assert tested == {name for name in agents.names() if not agents.agent_class(name).own_space}
 
 
 def test_unknown_names_and_settings_are_refused_in_a_sentence() -> None:
@@ -208,7 +208,10 @@ def test_the_real_space_of_a_convolution_can_be_searched(name: str) -> None:
         ("tpe", {"batch": 1, "startup": 1, "multivariate": False}),
         ("surrogate", {"batch": 1, "pool": 0, "elites": 0}),
         ("surrogate", {"batch": 1, "trees": 1, "epsilon": 1.0}),
-        ("ppo_oneshot", {"n_envs": 1, "n_steps": 2}),
+        (
+            "ppo_oneshot",
+            {"n_envs": 1, "n_steps": 2, "learning_rate": 0.0},
+        ),  # one that learns may settle and ask no more
         ("ppo_refine", {"n_envs": 1, "n_steps": 2}),
         ("ppo_screened", {"n_envs": 1, "batch": 1, "trees": 1, "epsilon": 1.0}),
         ("random_policy_refine", {"n_envs": 1}),

@@ -15,11 +15,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import agents
-from experiments import bench, config, files, settings
+from experiments import bench, config, files, settings, tables
+from experiments import dashboard as _dashboard  # noqa: F401  (registers its schema)
+from experiments import leaderboard as _leaderboard  # noqa: F401  (registers its schema)
 from experiments import store as _store  # noqa: F401  (registers its schema)
 from experiments.comparison import settings as compare_settings
 from experiments.figures import TARGETS, Figure
 from experiments.launcher import DEFECT, INTERRUPTED, USER_ERROR, run_program
+from experiments.loggers import settings as loggers
 from wpk_envs import devices, operators
 from wpk_envs.devices.cuda import descriptions
 from wpk_envs.errors import UserError
@@ -85,10 +88,14 @@ class TestComposition:
 
     @pytest.mark.parametrize(
         "choice",
-        ["device=auto", "device=cpu", "device=cuda", "budget=default", "budget=quick", "logger=wandb", "logger=none"],
+        ["device=auto", "device=cpu", "device=cuda", "budget=default", "budget=quick"],
     )
     def test_every_other_choice(self, composed, choice):
         settings.settings_of(composed(choice))
+
+    @pytest.mark.parametrize("name", loggers.NAMES)
+    def test_every_logger(self, composed, name):
+        assert settings.settings_of(composed(f"logger={name}")).logger.name == name
 
     @pytest.mark.parametrize("name", devices.DEVICES)
     def test_settings_of_a_device_are_those_that_it_opens_with(self, composed, name):
@@ -133,7 +140,11 @@ class TestComposition:
             settings.settings_of(composed(f"experiment={path.stem}"))
 
     def test_bench(self, composed):
-        assert bench.check(composed(program="bench")).logger["mode"] == "disabled"
+        assert bench.check(composed(program="bench")).logger.name == "none"
+
+    def test_tables(self, composed):
+        made = tables.check(composed(program="tables"))
+        assert (made.algo, made.logger.name) == ("ppo", "none")
 
     def test_store(self, composed):
         assert composed(program="store").action == "list"
@@ -142,7 +153,7 @@ class TestComposition:
         made = settings.settings_of(composed())
         assert (made.op, made.algo, made.device.name, made.seed) == ("conv3x3", "ppo", "auto", 0)
         assert (made.budget.trials, made.budget.seconds) == (128, None)
-        assert made.logger["mode"] == "offline"
+        assert (made.logger.name, made.logger.mode) == ("wandb", "offline")
         assert made.config["op"]["kernel"] == [3, 3]
 
     def test_every_key_is_explained(self, composed):
@@ -154,7 +165,7 @@ class TestComposition:
             *([f"device={name}"] for name in (*devices.DEVICES, "p100")),
         ):
             keys |= set(_keys(composed(*overrides)))
-        for program in ("bench", "store", "compare"):
+        for program in ("bench", "store", "tables", "dashboard", "compare", "leaderboard"):
             keys |= set(_keys(composed(program=program)))
         explained = set(re.findall(r"`([a-z0-9_.]+)`", text))
         assert keys - explained == set()
@@ -231,6 +242,9 @@ MISTAKES = {
     "algo=ga algo.population=1": "population",
     "seed=-1": "seed must be a whole number of at least 0, not -1",
     "logger.mode=on": r"unknown logger.mode 'on'.*\(allowed: disabled, offline, online\)",
+    "logger=csv logger.name=wandb": r"unknown logger.name 'wandb' \(allowed: csv, none, tensorboard\)",
+    "logger=tensorboard logger.project=mine": r"unknown key 'logger.project'.*\(allowed: logger.name\)",
+    "logger=mlflow": r"unknown logger 'mlflow' \(allowed: csv, none, tensorboard, wandb\)",
     "algo=ppo,ga": r"'algo=ppo,ga' gives several values; add -m",
     "op.kernel=1,7": r"'op.kernel=1,7' gives several values.*op.kernel=\[...\]",
     "algo": "'algo' cannot be read; write KEY=VALUE",

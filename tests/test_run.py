@@ -1,5 +1,6 @@
 """``python -m experiments.run`` from start to end: on a synthetic device in this process, and for real in its own."""
 
+import csv
 import dataclasses
 import json
 import logging
@@ -16,9 +17,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import wandb
 
-from experiments import loggers
 from experiments.launcher import DEFECT, INTERRUPTED, USER_ERROR, run_program
+from experiments.loggers import wandb_run
 from experiments.run import run
 from experiments.settings import settings_of
 from tests.synthetic import SyntheticDevice
@@ -174,6 +176,7 @@ class TestFolder:
         assert config["algo"]["population"] == 10
 
     def test_dashboard(self, finished):
+        wandb.teardown()  # waits for the file, as the end of a program does
         (offline,) = (finished / "run" / "wandb").glob("offline-run-*/run-*.wandb")
         content = offline.read_bytes()
         for word in (b"conv3x3", b"best_speedup", b"best_config.json", b"best_schedule.py"):
@@ -198,18 +201,18 @@ class TestOutput:
         assert "trial 12 of 12: best " in out
 
     def test_a_dashboard_that_fails_is_one_warning(self, synthetic, capsys, monkeypatch):
-        def unreachable(tracked, folder):
+        def unreachable(config, tracked, folder):
             raise ConnectionError("no network")
 
-        monkeypatch.setattr(loggers, "_open", unreachable)
+        monkeypatch.setattr(wandb_run, "_open", unreachable)
         assert start(*QUICK, "logger=wandb") == 0
         err = capsys.readouterr().err
         assert err == "warning: W&B failed (no network); the run goes on without it\n"
 
     def test_a_dashboard_that_hangs_is_one_warning(self, synthetic, capsys, monkeypatch):
         release = threading.Event()
-        monkeypatch.setattr(loggers, "_open", lambda tracked, folder: release.wait(60))
-        monkeypatch.setattr(loggers, "CLOSE_SECONDS", 0.2)
+        monkeypatch.setattr(wandb_run, "_open", lambda *given: release.wait(60))
+        monkeypatch.setattr(wandb_run, "CLOSE_SECONDS", 0.2)
         assert start(*QUICK, "logger=wandb") == 0
         release.set()
         assert capsys.readouterr().err.startswith("warning: W&B did not finish within")
@@ -271,6 +274,21 @@ class TestInterrupted:
         assert trials_of(place / "parts") == trials_of(place / "whole")
         assert summary_of(place / "parts")["best_config"] == summary_of(place / "whole")["best_config"]
         assert sum(len(batch) for batch in device.batches[:-2]) == 13, "only what was missing is measured"
+
+    def test_a_table_of_the_trials_goes_on_too(self, synthetic, place):
+        settings = ("algo=ga", "logger=csv", "budget.trials=12", "store.reuse=false", "hydra.run.dir=run")
+        synthetic(InterruptedDevice(after=7))
+        assert start(*settings) == INTERRUPTED
+        assert len((place / "run" / "trials.csv").read_text().splitlines()) == 1 + 7
+        synthetic(SyntheticDevice(error_rate=0.2))
+        assert start("resume=run") == 0
+        with (place / "run" / "trials.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [(int(row["trial"]), row["error"] or None) for row in rows] == [
+            (number, measurement.get("error")) for number, _, measurement in trials_of(place / "run")
+        ]
+        for row in rows:
+            assert row["knob.template"]
 
     def test_with_a_larger_budget(self, synthetic, place):
         assert start(*QUICK, "hydra.run.dir=run") == 0

@@ -113,6 +113,7 @@ class TuningProblem:
         self._store = None if device.replays else store
         self._reuse = reuse
         self._on_trial = on_trial
+        self.earlier = tuple(journal)
         self._journal = {trial.vector: trial for trial in journal}
         self._known: dict[Prefix, Measurement] = {}
         self._tried_below: dict[Prefix, int] = {}

@@ -6,6 +6,8 @@ Importing it imports TVM (seconds): import it where a kernel is compiled, not at
 from __future__ import annotations
 
 import functools
+import sys
+import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,9 +34,21 @@ def host_triple() -> str:
 def accepts(target: Mapping[str, Any]) -> bool:
     """Whether this TVM can generate code for a target given as plain data."""
     try:
-        return bool(tvm.runtime.enabled(_target(tuple(sorted(_frozen(target).items()))).kind.name))
+        return bool(tvm.runtime.enabled(target_of(target).kind.name))
     except (ValueError, TypeError, RuntimeError):
         return False
+
+
+def meta_schedule() -> Any:
+    """TVM's package ``meta_schedule``.
+
+    It imports the tensor intrinsics of every target, which takes 20 to 90 seconds; float32 schedules for CPUs use
+    none. So their module is replaced by an empty one: here and nowhere else.
+    """
+    sys.modules.setdefault("tvm.s_tir.tensor_intrin", types.ModuleType("tvm.s_tir.tensor_intrin"))
+    from tvm.s_tir import meta_schedule
+
+    return meta_schedule
 
 
 def to_tensor(array: np.ndarray) -> Any:
@@ -58,7 +72,7 @@ def compile_cpu(module: tvm.IRModule, target: Mapping[str, Any]) -> CompiledKern
     Returns:
         The function; it stays valid for as long as it is referenced.
     """
-    llvm = _target(tuple(sorted(_frozen(target).items())))
+    llvm = target_of(target)
     lowered = _lowering()(tirx.transform.BindTarget(llvm.with_host(llvm))(module))
     library = tvm.get_global_func("target.build.llvm")(lowered, llvm)
     return library.get_function("main", query_imports=True)
@@ -105,9 +119,9 @@ def lower_cuda(module: tvm.IRModule, target: Mapping[str, Any]) -> CudaSource:
         module: A ``tvm.IRModule`` of scheduled TensorIR whose loops are all bound to threads.
         target: A TVM target of kind ``cuda`` as plain data.
     """
-    cuda = _target(tuple(sorted(_frozen(target).items())))
+    cuda = target_of(target)
     with tvm.transform.PassContext(config={"tirx.UnrollLoop": {"explicit_unroll": False}}):
-        lowered = _cuda_lowering()(tirx.transform.BindTarget(cuda.with_host(_target((("kind", "llvm"),))))(module))
+        lowered = _cuda_lowering()(tirx.transform.BindTarget(cuda.with_host(target_of({"kind": "llvm"})))(module))
     functions = {var.name_hint: function for var, function in lowered.functions.items()}
     statements = list(_statements(functions.pop("main").body))
     device = _device_finish()(tvm.IRModule({name: _all_registers(each) for name, each in functions.items()}))
@@ -148,6 +162,11 @@ def _call(call: Any) -> KernelCall:
         tuple(str(buffer.args[0].name) for buffer in buffers),
         {axis: int(extent) for axis, extent in zip(axes, extents)},
     )
+
+
+def target_of(target: Mapping[str, Any]) -> tvm.target.Target:
+    """TVM's target of plain data; the same one for the same data."""
+    return _target(tuple(sorted(_frozen(target).items())))
 
 
 def _frozen(target: Mapping[str, Any]) -> dict[str, Any]:

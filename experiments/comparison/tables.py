@@ -49,7 +49,8 @@ def markdown(result: Mapping[str, Any], command: str) -> str:
 
 def title(result: Mapping[str, Any]) -> str:
     """What was compared, where."""
-    return f"{len(result['agents'])} agents on {result['device_name']}"
+    recorded = ", recorded" if result["recorded"] else ""
+    return f"{len(result['agents'])} agents on {result['device_name']}{recorded}"
 
 
 def _size(result: Mapping[str, Any]) -> str:
@@ -71,9 +72,14 @@ def _rows(result: Mapping[str, Any], over_seconds: bool = False) -> Iterator[lis
     time = "seconds_to_95" if over_seconds else "trials_to_95"
     for algo in ordered(agents):
         figures = agents[algo]
-        missing = result["runs"][algo]["missing"]
-        name = f"{algo} ({missing} runs missing)" if missing else algo
-        yield [name, *map(cell_text, figures.values()), _time_text(figures[last][time])]
+        yield [_name(algo, result["runs"][algo]), *map(cell_text, figures.values()), _time_text(figures[last][time])]
+
+
+def _name(algo: str, runs: Mapping[str, Any]) -> str:
+    """An agent's label, with what must be known beside its figures."""
+    remarks = [] if runs["knowledge"] == "none" else [f"knows {runs['knowledge']}"]
+    remarks += [f"{runs['missing']} runs missing"] if runs["missing"] else []
+    return f"{algo} ({', '.join(remarks)})" if remarks else algo
 
 
 def cell_text(figure: Mapping[str, Any]) -> str:

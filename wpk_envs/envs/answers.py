@@ -14,7 +14,7 @@ from wpk_envs.envs.tree import Forest
 from wpk_envs.schedules.space import Prefix
 from wpk_envs.tuning import TuningProblem
 
-Columns = dict[str, tuple[np.ndarray, np.ndarray]]
+Columns = dict[str, tuple[Any, Any]]
 """Infos of several episodes: a name's values, and which of the episodes have it."""
 
 
@@ -60,7 +60,7 @@ class Answers:
     def columns(self, configs: np.ndarray, answered: np.ndarray) -> Columns:
         """Infos of completed configs; where ``answered`` is false there are an empty error and message alone."""
         everywhere = np.ones(len(configs), dtype=bool)
-        found = {}
+        found: Columns = {}
         for name in ("error", "message"):
             found[name] = np.where(answered, self._texts[name][configs], ""), everywhere
         for name, figures in self._figures.items():

@@ -32,6 +32,7 @@ _LASTING = f"(error IS NULL OR error NOT IN {TRANSIENT_ERRORS})"
 OUTCOMES: dict[str, str] = {
     "measured": "latency_us IS NOT NULL",
     "predicted": "predicted_latency_us IS NOT NULL",
+    "final": "latency_us IS NOT NULL AND json_extract(details, '$.search') IS NOT NULL",
     "failed": "error IS NOT NULL",
     **{kind: f"error = '{kind}'" for kind in ERROR_KINDS},
 }
