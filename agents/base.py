@@ -76,6 +76,8 @@ class Agent(ABC):
     """
 
     name: ClassVar[str]
+    own_space: ClassVar[bool] = False
+    """Whether `space` is one that no other agent searches, so that trials are not comparable one by one."""
     knowledge: Mapping[str, Any] | None = None
     """What it knew before the search, none for most agents: ``operators`` that it comes from by name, and
     ``has_seen_operator``, whether the one that is tuned is among them."""

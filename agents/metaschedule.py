@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from agents.base import Agent
 from wpk_envs.core import Device, Measurement, Operator
 from wpk_envs.devices.cpu import CpuDevice
+from wpk_envs.devices.interrupts import interrupts_deferred
 from wpk_envs.errors import UserError
 from wpk_envs.schedules import ScheduleSpace
 from wpk_envs.schedules.cpu.metaschedule import TraceSpace, replay, trace_text, tune_context
@@ -44,6 +45,7 @@ class MetaSchedule(Agent):
     """
 
     name: ClassVar[str] = "metaschedule"
+    own_space: ClassVar[bool] = True
     batch: int = 64
     population: int = 512
     threads: int | None = None
@@ -124,7 +126,8 @@ class _Rounds:
 
     def play(self) -> bool:
         """Let TVM propose candidates, and measure them; false if it has none left."""
-        candidates = self.context.generate_measure_candidates()
+        with interrupts_deferred():  # TVM calls Python from threads in which an exception ends the process
+            candidates = self.context.generate_measure_candidates()
         if candidates is None:
             return False
         self.context.notify_runner_results(*self._measure(list(candidates)))
@@ -156,4 +159,5 @@ class _Rounds:
                 candidate.sch.trace, self.workload, seconds, self.context.target, candidate.args_info
             )
             self.database.commit_tuning_record(record)
-        self.cost_model.update(self.context, candidates, results)
+        with interrupts_deferred():
+            self.cost_model.update(self.context, candidates, results)

@@ -97,7 +97,6 @@ def facts_of(
     return {
         **summary.device_figures(device),
         "fingerprint": device.info.fingerprint,
-        "replayed": recorded,
         "noise": settings.device.settings.get("noise") if recorded else None,
         "best_known_from": "the recorded tables" if recorded else "the best of these runs",
         "seeds": settings.seeds,
@@ -124,13 +123,14 @@ def broken_sentence(failures: Sequence[Failure], folder: Path) -> str:
 def _run_figures(algo: str, scores: Scores) -> dict[str, Any]:
     """What an agent's runs were like."""
     runs: list[Run] = [run for cell, run in scores.runs.items() if cell.algo == algo]
-    reasons = [run.stop_reason for run in runs]
+    reasons, known = [run.stop_reason for run in runs], {run.knowledge for run in runs}
     return {
         "finished": len(runs),
         "missing": scores.missing(algo),
         "trials": sum(run.trials for run in runs),
         "requests_invalid": sum(run.requests_invalid for run in runs),
         "stop_reasons": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        "knowledge": next((each for each in ("this operator", "other operators") if each in known), "none"),
         "wall_seconds": sum(run.wall_seconds for run in runs),
     }
 

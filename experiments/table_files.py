@@ -63,8 +63,8 @@ def _interval(key: str) -> Callable[[Figures], str]:
 
 
 def _seconds(row: Figures) -> str:
-    both = [row[f"{owner}_search_seconds"] for owner in ("ours", "tvm")]
-    return " / ".join(NOT_MEASURED if seconds is None else f"{seconds:.3g}" for seconds in dict.fromkeys(both))
+    ours, theirs = (_number(f"{owner}_search_seconds", 0)(row) for owner in ("ours", "tvm"))
+    return ours if ours == NOT_MEASURED else f"{ours} / {theirs}"
 
 
 def _summed(peer: str) -> Callable[[Figures], str]:

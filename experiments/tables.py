@@ -22,6 +22,8 @@ from experiments.files import check_writable, publish
 from experiments.filling import RIVAL, Filling
 from experiments.known import Known, known_of
 from experiments.launcher import launch
+from experiments.loggers import LoggerConfig, Tracked, log_summary, speedups_digest
+from experiments.loggers.settings import logger_of
 from experiments.settings import Settings, settings_without_operator
 from experiments.speedups import Row, beside_the_paper, groups
 from experiments.tune import Workplace
@@ -40,8 +42,25 @@ class TablesConfig(ProgramConfig):
     algo: Any = MISSING
     device: Any = MISSING
     budget: BudgetConfig = MISSING
+    logger: LoggerConfig = MISSING
     seed: int = 0
 
+
+DASHBOARD = {
+    "operator": "op",
+    "suite": "suite",
+    "shape": "shape",
+    "ours_us": "ours_us",
+    "vendor_us": "vendor_us",
+    "plain_torch_us": "plain_torch_us",
+    "tvm_us": "metaschedule_us",
+    "over_vendor": "speedup",
+    "over_vendor_low": "speedup_low",
+    "over_vendor_high": "speedup_high",
+    "over_plain_torch": "speedup_over_plain_torch",
+    "over_tvm": "speedup_over_metaschedule",
+}
+"""The figures of a row that W&B is told, and what they are called there."""
 
 ConfigStore.instance().store(name="tables_schema", node=TablesConfig)
 
@@ -60,6 +79,7 @@ def check(cfg: DictConfig) -> Settings:
     if cfg.algo.name == RIVAL:
         raise UserError(f"algo={RIVAL} is what ours is compared with; choose another algo for ours")
     devices.check_measures(cfg.device.name)
+    logger_of(cfg.logger)
     return settings_without_operator(cfg, "tables")
 
 
@@ -85,6 +105,7 @@ def tables(cfg: DictConfig, folder: Path) -> None:
             interrupted = True
         rows = rows_of(store, device, list(cfg.suites))
         result = _publish(place, rows, folder)
+    _log(cfg, place, rows, folder)
     publish(result, folder, cfg.out)
     if interrupted:
         raise KeyboardInterrupt("interrupted: what was measured is in the store, and the same command goes on with it")
@@ -141,6 +162,15 @@ def _publish(place: Workplace, rows: Sequence[Row], folder: Path) -> dict[str, A
         "date": summary.now(),
         "versions": summary.versions(place.device),
     }
+
+
+def _log(cfg: DictConfig, place: Workplace, rows: Sequence[Row], folder: Path) -> None:
+    """Tell W&B, if that is the logger."""
+    info = place.device.info
+    name = f"tables-{info.name}".replace(" ", "-")
+    tracked = Tracked(name=name, group="tables", config=place.settings.config, tags=(info.name,), job="tables")
+    told = [{theirs: row.figures()[ours] for ours, theirs in DASHBOARD.items()} for row in rows]
+    log_summary(logger_of(cfg.logger), tracked, speedups_digest(told), folder)
 
 
 def _where(device: Device, rows: Sequence[Row]) -> str:

@@ -15,7 +15,7 @@ from experiments.compare import compare
 from experiments.comparison import plots
 from experiments.comparison.cells import Run, unpacked
 from experiments.comparison.places import Place
-from experiments.comparison.settings import points_of, settings_of
+from experiments.comparison.settings import EXPERIENCED, entrants_of, points_of, settings_of
 from experiments.launcher import INTERRUPTED, USER_ERROR, run_program
 from tests.recorded_tables import NAMES, make_folder
 from tests.synthetic import SyntheticDevice
@@ -164,6 +164,13 @@ class TestRuns:
             assert device.measure([space.candidate(best)])[0].gain == run.gain
             assert space.encode(run.best) == best
 
+    def test_who_knows_something_before_is_marked(self, place):
+        known = "algos=[random,{name: ranking, tables: tables}]"
+        assert compared(known, "seeds=2", "ops=[small_gemm]") == 0
+        runs = summary_of()["runs"]
+        assert (runs["random"]["knowledge"], runs["ranking"]["knowledge"]) == ("none", "other operators")
+        assert "| ranking (knows other operators) |" in (place / "run" / "table.md").read_text()
+
     def test_where_it_is_measured_the_best_run_is_the_best_known(self, place, monkeypatch):
         monkeypatch.setattr(devices, "open_device", lambda **settings: SyntheticDevice(error_rate=0.2))
         given = [each for each in ARGUMENTS if each != "jobs=1"]
@@ -293,6 +300,7 @@ MISTAKES = {
     "algos=[gaa]": "unknown algo 'gaa'; did you mean ga",
     "algos=[ga,ga]": r"algos has 'ga' twice; .*\{name: ga, label: ga_2\}",
     "algos=[]": "algos is empty",
+    "algos=[metaschedule]": "algo metaschedule searches a space of its own",
     "algos=ga": r"algos must be a list, such as algos=\[ga\]",
     "algos=[{label: mine}]": "unknown algo 'None'",
     "algos=[{name: ga, poplation: 3}]": "unknown setting of algo ga 'poplation'; did you mean population",
@@ -319,6 +327,11 @@ class TestSettings:
         assert err.count("\n") == 1
         assert re.search(MISTAKES[argument], err)
         assert not (place / "run").exists()
+
+    def test_everyone_is_who_starts_from_nothing(self):
+        everyone = set(entrants_of(None))
+        assert {"ppo", "ga", "surrogate", "random"} <= everyone
+        assert set(agents.names()) - everyone == set(EXPERIENCED)
 
     def test_points_end_at_the_budget(self):
         assert points_of([32, 64, 128], 100) == (32, 64, 100)

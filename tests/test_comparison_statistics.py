@@ -52,7 +52,7 @@ class TestScores:
         assert unpacked(text, 2, 4) == vectors
         assert unpacked(packed([]), 0, 4) == []
         for damaged, count in ((text[:-3], 2), (text[:-8], 2), (text, 1), (text, 3), ("AAAA", 2)):
-            with pytest.raises(ValueError, match=r"padding|base64|vectors|header"):
+            with pytest.raises(ValueError, match=r"padding|base64|vectors|compress"):
                 unpacked(damaged, count, 4)
 
     def test_a_run_comes_back_from_its_line(self):

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 import agents
 from experiments import bench, config, files, settings, tables
 from experiments import dashboard as _dashboard  # noqa: F401  (registers its schema)
+from experiments import leaderboard as _leaderboard  # noqa: F401  (registers its schema)
 from experiments import store as _store  # noqa: F401  (registers its schema)
 from experiments.comparison import settings as compare_settings
 from experiments.figures import TARGETS, Figure
@@ -164,7 +165,7 @@ class TestComposition:
             *([f"device={name}"] for name in (*devices.DEVICES, "p100")),
         ):
             keys |= set(_keys(composed(*overrides)))
-        for program in ("bench", "store", "tables", "dashboard", "compare"):
+        for program in ("bench", "store", "tables", "dashboard", "compare", "leaderboard"):
             keys |= set(_keys(composed(program=program)))
         explained = set(re.findall(r"`([a-z0-9_.]+)`", text))
         assert keys - explained == set()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
+import wandb
 
 import wpk_envs  # noqa: F401  (registers the ids)
 from experiments import bench, figures, plot, summary
@@ -97,6 +98,7 @@ def test_a_run_says_predicted_wherever_it_tells_a_figure(place, capsys):
     assert json.loads((folder / "best_config.json").read_text())["predicted"] is True
     assert (folder / "best_schedule.py").read_text().startswith("# predicted ")
 
+    wandb.teardown()  # waits for the file, as the end of a program does
     content = b"".join(path.read_bytes() for path in (folder / "wandb").rglob("*") if path.is_file())
     assert b"best_predicted_speedup" in content
     assert b'"seconds","predicted_speedup","predicted_latency_us"' in content.replace(b", ", b",")

@@ -62,6 +62,8 @@ def test_noise_is_drawn_from_the_samples_by_seed_and_candidate(folder):
     exact, first = plain.measure(candidates), noisy.measure(candidates)
     assert first == again.measure(candidates[::-1])[::-1]
     assert first != other.measure(candidates)
+    assert noisy.reseeded(1).measure(candidates) == other.measure(candidates)
+    assert [noisy.recorded(candidate) for candidate in candidates] == exact
     for one, drawn in zip(exact, first):
         assert drawn.error == one.error
         assert set(zip(drawn.samples_us, drawn.baseline_us)) <= set(zip(one.samples_us, one.baseline_us))

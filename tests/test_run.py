@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import wandb
 
 from experiments.launcher import DEFECT, INTERRUPTED, USER_ERROR, run_program
 from experiments.loggers import wandb_run
@@ -175,6 +176,7 @@ class TestFolder:
         assert config["algo"]["population"] == 10
 
     def test_dashboard(self, finished):
+        wandb.teardown()  # waits for the file, as the end of a program does
         (offline,) = (finished / "run" / "wandb").glob("offline-run-*/run-*.wandb")
         content = offline.read_bytes()
         for word in (b"conv3x3", b"best_speedup", b"best_config.json", b"best_schedule.py"):

@@ -126,6 +126,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the program in tmp_path on a synthetic device; its exit code, and the folder's files read."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WPK_STORE", str(tmp_path / "records.sqlite"))
+    config.register()  # with all suites, before there are fewer
     opened = SyntheticDevice()
     monkeypatch.setattr(devices, "open_device", lambda **settings: opened)
     short = {"resnet18": dataclasses.replace(SUITE, members=(*SUITE.members[1:4], SUITE.members[-1]))}
@@ -134,7 +135,14 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     handlers, level = root.handlers[:], root.level
 
     def start(folder: str, *arguments: str) -> tuple[int, dict[str, Any], list[dict[str, str]]]:
-        given = ["suites=[resnet18]", "algo=random", "budget.trials=4", f"hydra.run.dir={folder}", *arguments]
+        given = [
+            "suites=[resnet18]",
+            "algo=random",
+            "logger=none",
+            "budget.trials=4",
+            f"hydra.run.dir={folder}",
+            *arguments,
+        ]
         code = run_program("tables", tables.tables, tables.check, given)
         result = json.loads((tmp_path / folder / "summary.json").read_text())
         rows = list(csv.DictReader((tmp_path / folder / "tables.csv").open()))
@@ -208,6 +216,17 @@ def test_what_was_measured_before_an_interruption_is_in_the_tables(start: Any, m
     code, result, _ = start("stopped", "tune=true")
     assert code == 0
     assert result["not_measured"]["ours"] == []
+
+
+def test_wandb_is_told_of_every_row(start: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    told: list[Any] = []
+    monkeypatch.setattr(tables, "log_summary", lambda *given: told.append(given))
+    start("run", "tune=true", "logger=wandb")
+    logger, tracked, digest, folder = told[0]
+    assert (logger.mode, tracked.job, folder) == ("offline", "tables", tmp_path / "run")
+    assert digest.scalars["geomean_speedup/resnet18"] > 0
+    assert [row["op"] for row in digest.rows] == ["resnet18/2", "resnet18/3", "resnet18/4", "resnet18/16"]
 
 
 @pytest.mark.parametrize(

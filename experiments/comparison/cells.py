@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.base import TuningResult
+from agents.base import Agent, TuningResult
 from experiments.comparison.places import Place
 from experiments.comparison.settings import Entrant
 from wpk_envs.core import KnobValue
@@ -65,9 +65,11 @@ class Run:
         errors: Failed trials by kind.
         requests_invalid: Invalid requests, which are no trials.
         best: The config of the last improvement; none if nothing worked.
-        tried: All configs as `packed` vectors, in the order in which their outcomes were known.
+        tried: All configs as `packed` vectors, in the order in which their outcomes were known; empty if there are no
+            knobs.
         wall_seconds: What the run took here.
         table: Checksum of the table that was replayed; empty if it was measured.
+        knowledge: Of what the agent knew something before: ``"none"``, ``"other operators"`` or ``"this operator"``.
     """
 
     cell: Cell
@@ -81,6 +83,7 @@ class Run:
     tried: str
     wall_seconds: float
     table: str = ""
+    knowledge: str = "none"
 
     @property
     def gain(self) -> float:
@@ -105,8 +108,9 @@ class Run:
 def run_cell(place: Place, entrant: Entrant, cell: Cell, budget: Budget) -> Run:
     """Let an agent tune."""
     started = time.perf_counter()
-    problem = place.problem(cell.op, budget, cell.seed)
-    result = entrant.agent(cell.seed).tune(problem, cell.seed)
+    agent = entrant.agent(cell.seed)  # what it imports is not on the run's clock
+    problem = place.problem(agent, cell.op, budget, cell.seed)
+    result = agent.tune(problem, cell.seed)
     improvements = tuple(_improvements(place, cell.op, result))
     return Run(
         cell=cell,
@@ -117,10 +121,17 @@ def run_cell(place: Place, entrant: Entrant, cell: Cell, budget: Budget) -> Run:
         errors=problem.errors,
         requests_invalid=problem.requests_invalid,
         best=result.trials[improvements[-1].trial - 1].config if improvements else None,
-        tried=packed([trial.vector for trial in result.trials]),
+        tried=packed([trial.vector for trial in result.trials]) if problem.space.length else "",
         wall_seconds=time.perf_counter() - started,
         table=place.table(cell.op),
+        knowledge=_knowledge(agent),
     )
+
+
+def _knowledge(agent: Agent) -> str:
+    if agent.knowledge is None:
+        return "none"
+    return "this operator" if agent.knowledge["has_seen_operator"] else "other operators"
 
 
 def _improvements(place: Place, op: str, result: TuningResult) -> Iterator[Improvement]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from agents.base import Agent
 from experiments.finals import FINAL_REPEATS
 from wpk_envs import devices, operators, schedules
 from wpk_envs.core import Device, Measurement, Operator
@@ -47,14 +48,17 @@ class Place:
         self._spaces: dict[str, ScheduleSpace] = {}
 
     def space(self, name: str) -> ScheduleSpace:
-        """The space that runs on an operator search."""
+        """What agents search that have no space of their own; where tables are replayed, what they have."""
         if name not in self._spaces:
-            self._spaces[name] = space_on(self.device, self.operators[name])
+            operator, device = self.operators[name], self.device
+            self._spaces[name] = schedules.build_space(operator, device.info, among=device.configs(operator))
         return self._spaces[name]
 
-    def problem(self, name: str, budget: Budget, seed: int) -> TuningProblem:
-        """A new problem, nothing known of it; replayed noise, if there is any, is that of the seed."""
-        space, device = self.space(name), self.device
+    def problem(self, agent: Agent, name: str, budget: Budget, seed: int) -> TuningProblem:
+        """A new problem for an agent, nothing known of it; replayed noise, if there is any, is that of the seed."""
+        device = self.device
+        own = type(agent).space is not Agent.space
+        space = agent.space(self.operators[name], device) if own else self.space(name)
         if isinstance(device, RecordedDevice):
             device = device.reseeded(seed)
         return TuningProblem(space.operator, device, space, self._store, budget, self._reuse)
@@ -82,11 +86,6 @@ class Place:
         """Checksum of the table that has an operator; empty on a device that measures."""
         device = self.device
         return str(device.datasheet(self.operators[name])["sha256"]) if isinstance(device, RecordedDevice) else ""
-
-
-def space_on(device: Device, operator: Operator) -> ScheduleSpace:
-    """The space of an operator on a device; where tables are replayed, of what they have."""
-    return schedules.build_space(operator, device.info, among=device.configs(operator))
 
 
 def _chosen(device: Device, names: Sequence[str] | None) -> dict[str, Operator]:

@@ -9,8 +9,6 @@ import functools
 import itertools
 import json
 import logging
-import os
-import signal
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from rich.console import Console
 from experiments.comparison.cells import Cell, Run, run_cell
 from experiments.comparison.places import Place, recorded_place
 from experiments.comparison.settings import Entrant, Settings
+from experiments.parallel import side_by_side
 from experiments.progress import Steps
 from wpk_envs.errors import UserError
 from wpk_envs.files import JsonLines, read_lines
@@ -146,39 +145,15 @@ def run_all(settings: Settings, place: Place, runs: Runs, console: Console) -> l
 
 
 def _outcomes(settings: Settings, place: Place, cells: Sequence[Cell]) -> Iterator[Run | Failure]:
-    jobs = min(settings.jobs or os.cpu_count() or 1, len(cells))
-    if jobs > 1 and place.device.replays:
-        return _side_by_side(settings, place, cells, jobs)
-    return (_attempt(place, settings.entrants[cell.algo], cell, settings.budget) for cell in cells)
+    tasks = [(settings.entrants[cell.algo], cell, settings.budget) for cell in cells]
+    if not place.device.replays or settings.jobs == 1:
+        return (_attempt(place, *task) for task in tasks)
+    work = functools.partial(_in_worker, json.dumps(settings.device.settings), tuple(place.operators))
+    return side_by_side(work, tasks, settings.jobs)
 
 
-def _side_by_side(settings: Settings, place: Place, cells: Sequence[Cell], jobs: int) -> Iterator[Run | Failure]:
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    device = json.dumps(settings.device.settings)
-    work = functools.partial(_in_worker, device, tuple(place.operators))
-    calls = (delayed(work)(settings.entrants[cell.algo], cell, settings.budget) for cell in cells)
-    with parallel_config("loky", inner_max_num_threads=1, initializer=_deaf_to_interrupts):
-        outcomes = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls)
-    try:
-        yield from outcomes
-    except TerminatedWorkerError as error:
-        raise UserError(
-            f"a process that made runs was killed, perhaps for want of memory; what has ended is kept, and "
-            f"resume=FOLDER jobs={max(1, jobs // 2)} goes on with less at a time"
-        ) from error
-    finally:
-        outcomes.close()
-
-
-def _deaf_to_interrupts() -> None:
-    """Ctrl-C is for the process that started this one: it ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _in_worker(device: str, names: tuple[str, ...], entrant: Entrant, cell: Cell, budget: Budget) -> Run | Failure:
-    return _attempt(recorded_place(device, names), entrant, cell, budget)
+def _in_worker(device: str, names: tuple[str, ...], task: tuple[Entrant, Cell, Budget]) -> Run | Failure:
+    return _attempt(recorded_place(device, names), *task)
 
 
 def _attempt(place: Place, entrant: Entrant, cell: Cell, budget: Budget) -> Run | Failure:

@@ -21,6 +21,9 @@ from wpk_envs import devices, operators
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.tuning import Budget
 
+EXPERIENCED = ("transfer", "ranking", "ranking_ga")
+"""Agents that know other operators already: they take part only if they are named."""
+
 
 @dataclass
 class CompareConfig(ProgramConfig):
@@ -123,13 +126,15 @@ def entrants_of(given: Sequence[Any] | None) -> dict[str, Entrant]:
 
     Args:
         given: An entry for each: its name, or a mapping with ``name``, its settings, and a ``label`` if that is to
-            be another one than the name. None is every agent.
+            be another one than the name. None is every agent that starts from nothing.
 
     Raises:
         UserError: For names, settings and values that cannot be, and labels given twice.
     """
     entrants: dict[str, Entrant] = {}
-    for entry in agents.names() if given is None else given:
+    same_space = [name for name in agents.names() if not agents.agent_class(name).own_space]
+    from_nothing = [name for name in same_space if name not in EXPERIENCED]
+    for entry in from_nothing if given is None else given:
         entrant = _entrant(entry)
         if entrant.label in entrants:
             raise UserError(
@@ -155,6 +160,11 @@ def _entrant(entry: Any) -> Entrant:
     except OmegaConfBaseException as error:
         raise UserError(f"algos: {name} is given a value that cannot be: {one_line(error)}") from error
     del settings["name"]
+    if agents.agent_class(name).own_space:
+        raise UserError(
+            f"algo {name} searches a space of its own, so it is not compared trial by trial; leave it out of algos and "
+            "compare it by the clock, with python -m experiments.tables"
+        )
     agents.get(name, **settings)
     return Entrant(str(label or name), name, settings)
 

@@ -128,9 +128,8 @@ def last_point(agents: Mapping[str, Any]) -> str:
 
 
 def ordered(agents: Mapping[str, Any]) -> list[str]:
-    """Labels of the agents, the best at the last point first."""
-    point = last_point(agents)
-    return sorted(agents, key=lambda algo: -_or_less(agents[algo][point]["iqm"]))
+    """Labels of the agents, the best at the last point first; of equals the one that was better before."""
+    return sorted(agents, key=lambda algo: [-_or_less(each["iqm"]) for each in reversed(agents[algo].values())])
 
 
 def _or_less(value: float | None) -> float:

@@ -41,7 +41,7 @@ def source_of(result: Result) -> Source:
     """Where a program's result comes from."""
     summary = result.summary
     predicted = ", predicted" if summary.get("predicted") else ""
-    replayed = ", replayed from tables" if summary.get("replayed") else ""
+    replayed = ", replayed from tables" if summary.get("recorded") else ""
     threads = f", {summary['threads']} thread{'s' if summary['threads'] > 1 else ''}" if summary.get("threads") else ""
     return Source(
         what=_what(result),

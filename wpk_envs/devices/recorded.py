@@ -99,9 +99,9 @@ class RecordedDevice(Device):
         return answer
 
     def reseeded(self, seed: int) -> RecordedDevice:
-        """The same tables under the noise of another seed; nothing is read again."""
+        """The same tables under another noise, that of this device's seed plus one given; nothing is read again."""
         other = copy.copy(self)
-        other._seed = seed
+        other._seed = self._seed + seed
         return other
 
     def measure(

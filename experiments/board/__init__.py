@@ -1,0 +1,1 @@
+"""What `experiments.leaderboard` is made of: submissions, how they are verified, and the table of accepted ones."""
