@@ -62,7 +62,7 @@ def test_other_files_are_refused(policy, path, tmp_path) -> None:
     save(dataclasses.replace(policy, facts={**policy.facts, "format": 7}), path)
     with pytest.raises(UserError, match="has format 7, this version reads 1; update wpk-envs"):
         load(path)
-    with pytest.raises(UserError, match=r"there is no policy 'nowhere/none.safetensors'; give a file or folder"):
+    with pytest.raises(UserError, match=r"there is no policy 'nowhere/none\.safetensors'; give a file or folder"):
         load("nowhere/none.safetensors")
 
 
