@@ -56,7 +56,7 @@ def comparison_of(result: Result, styles: Styles) -> Comparison:
     budgets = tuple(sorted({budget for figures in summary["agents"].values() for budget in figures}, key=int))
     standings = standings_of(summary, budgets, styles)
     scores = _scores(result)
-    lows = [each[key] for row in standings for each in row.figures.values() for key in ("low", "iqm")]
+    lows = [row.figures.get(budgets[-1], {}).get(key) for row in standings for key in ("low", "iqm")]
     least = min([0.99, *(low for low in lows if low is not None)])
     return Comparison(
         result=result,

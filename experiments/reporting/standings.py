@@ -9,6 +9,9 @@ from typing import Any
 
 from experiments.reporting.charts import Styles
 
+PRINTED = 3
+"""Digits of a fraction that the page shows, a tenth of a percent: less than that tells no agents apart."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -57,6 +60,7 @@ def _leader(agents: Mapping[str, Any], budget: str) -> Mapping[str, Any]:
 
 
 def _marked(figure: Mapping[str, Any], leader: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A figure, marked if it is the best, or if its interval reaches into that of the best."""
+    """A figure, marked if it is the best, or if its interval reaches into that of the best, as far as is printed."""
     known = None not in (figure["high"], leader["low"])
-    return {**figure, "best": figure is leader, "tied": known and figure["high"] >= leader["low"]}
+    tied = known and round(figure["high"], PRINTED) >= round(leader["low"], PRINTED)
+    return {**figure, "best": figure is leader, "tied": tied}
