@@ -22,7 +22,7 @@ from tests.report_folders import (
     transfer_folder,
 )
 
-VOID = {"meta", "path", "line", "rect", "br"}
+VOID = {"meta", "path", "line", "rect", "wbr"}
 
 
 class Page(HTMLParser):
