@@ -57,11 +57,11 @@ class Recipe:
         ent_coef: Its weight of the entropy bonus.
     """
 
-    imitation: int = 1500
-    temperature: float = 0.05
-    batch: int = 1024
+    imitation: int = 500
+    temperature: float = 0.03
+    batch: int = 512
     learning_rate: float = 3e-3
-    noise: float = 0.1
+    noise: float = 0.3
     hidden: int = 64
     steps: int = 0
     ppo_learning_rate: float = 3e-4
