@@ -57,8 +57,7 @@ class Place:
     def problem(self, agent: Agent, name: str, budget: Budget, seed: int) -> TuningProblem:
         """A new problem for an agent, nothing known of it; replayed noise, if there is any, is that of the seed."""
         device = self.device
-        own = type(agent).space is not Agent.space
-        space = agent.space(self.operators[name], device) if own else self.space(name)
+        space = agent.space(self.operators[name], device) if agent.own_space else self.space(name)
         if isinstance(device, RecordedDevice):
             device = device.reseeded(seed)
         return TuningProblem(space.operator, device, space, self._store, budget, self._reuse)
