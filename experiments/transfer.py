@@ -115,7 +115,7 @@ def _facts(given: HeldOut, results: Mapping[str, Any]) -> dict[str, Any]:
         **{key: first[key] for key in shared},
         "train_seeds": given.train_seeds,
         "recipe": dataclasses.asdict(given.recipe),
-        "policies": sorted(str(training.path) for training in given.trainings),
+        "policies": sorted("/".join(training.path.parts[-4:]) for training in given.trainings),
         "targets": summary_targets(results),
     }
 

@@ -89,7 +89,7 @@ def _words(summary: Mapping[str, Any], standings: Sequence[Standing], last: str,
         words.append("There are no intervals, so nothing is said of who is better.")
     elif tied:
         others = "any other agent" if len(tied) == len(standings) - 1 > 1 else listed(tied)
-        words.append(f"This comparison does not tell it apart from {others}.")
+        words.append(f"By this figure it is not told apart from {others}.")
     elif len(standings) > 1:
         words.append("No other agent's interval reaches into its own.")
     quick = [row for row in standings if row.figures.get(last, {}).get("trials_to_95") is not None]

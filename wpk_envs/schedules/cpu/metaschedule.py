@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import tvm
 
 RULES = "llvm"
-"""TVM's rules, postprocessors and mutators for CPUs; those it has for AVX-512 and VNNI only add integer products."""
+"""TVM's rules, postprocessors and mutators for CPUs; those for AVX-512 and VNNI add integer dot products alone."""
 
 
 class MetaScheduleTemplate(Template):
