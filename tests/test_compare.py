@@ -331,7 +331,7 @@ class TestSettings:
     def test_everyone_is_who_starts_from_nothing(self):
         everyone = set(entrants_of(None))
         assert {"ppo", "ga", "surrogate", "random"} <= everyone
-        assert set(agents.names()) - everyone == set(EXPERIENCED)
+        assert set(agents.names()) - everyone == {*EXPERIENCED, "metaschedule"}
 
     def test_points_end_at_the_budget(self):
         assert points_of([32, 64, 128], 100) == (32, 64, 100)
