@@ -63,14 +63,15 @@ class Filling:
             self._measure_together([ours, tvm])
 
     def _tune_rival(self, seconds: float) -> None:
-        """Let MetaSchedule search for some seconds; as long as it proposes nothing in that time, for twice as many."""
+        """Let MetaSchedule search for some seconds; if its first proposals took longer, for twice what they took."""
         budget = Budget(trials=None, seconds=seconds)
         found = self._tune(replace(self.place.settings, algo=RIVAL, algo_settings={}, budget=budget))
         if found["trials"] == 0 and found["stop_reason"] == "seconds":
+            took = found["search_seconds"]
             self.place.console.print(
-                f"{self.name}: MetaSchedule proposed nothing in {seconds:.0f} s, it gets twice that"
+                f"{self.name}: MetaSchedule's first proposals took {took:.0f} s, it gets twice that"
             )
-            self._tune_rival(2 * seconds)
+            self._tune_rival(2 * took)
 
     def _tune(self, settings: Settings) -> dict[str, Any]:
         """Search, and measure the winner; the summary."""
