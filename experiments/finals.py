@@ -77,7 +77,8 @@ def _final(
     if again.error is not None:
         return None
     candidate = problem.space.candidate(trial.vector)
-    details = {"search": dict(search), "plain_torch": plain_torch(device, candidate.operator)}
+    plain = plain_torch(device, candidate.operator) if again.baseline_us else {}  # no baseline: nothing was raced
+    details = {"search": dict(search), "plain_torch": plain}
     (measurement,) = measure_finals(device, [(candidate, details)])
     problem.record(candidate, measurement)
     return None if measurement.error is not None else Final(trial, candidate, measurement)
