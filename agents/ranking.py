@@ -55,7 +55,7 @@ class Experience(Agent):
 
     tables: str = DEFAULT
     unknown: str = "operator"
-    exclude: tuple[str, ...] = ()
+    exclude: list[str] | None = None
 
     def __post_init__(self) -> None:
         self.exclude = tuple(self.exclude)
@@ -89,7 +89,7 @@ class Experience(Agent):
             for each in everything
             if each.operator == operator or (self.unknown == "family" and each.operator.family == operator.family)
         }
-        names = remaining({each.name: each.operator for each in everything}, [*self.exclude, *alike])
+        names = remaining({each.name: each.operator for each in everything}, [*(self.exclude or ()), *alike])
         return [each for each in everything if each.name in names]
 
 

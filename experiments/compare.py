@@ -27,6 +27,8 @@ from experiments.comparison.settings import Settings, settings_of
 from experiments.comparison.standings import standings
 from experiments.files import check_writable, publish, write_json
 from experiments.launcher import launch
+from experiments.loggers import Tracked, comparison_digest, log_summary
+from experiments.loggers.settings import logger_of
 from wpk_envs import devices
 from wpk_envs.errors import UserError
 from wpk_envs.files import write_whole
@@ -58,6 +60,7 @@ def compare(cfg: DictConfig, folder: Path) -> None:
         for name, entry in result["operators"].items():
             entry |= {"operator": place.operators[name].to_dict(), "table": place.table(name)}
     write_results(folder, settings, scores, result, console)
+    _log(cfg, settings, result, folder)
     publish(result, folder, cfg.out)
     if failures:
         raise UserError(broken_sentence(failures, folder))
@@ -151,6 +154,19 @@ def command_of() -> str:
     hydra = HydraConfig.get()
     given = [each for each in hydra.overrides.task if not each.startswith("resume=")]
     return shlex.join(["python", "-m", f"experiments.{hydra.job.name}", *given])
+
+
+def _log(cfg: DictConfig, settings: Settings, result: Mapping[str, Any], folder: Path) -> None:
+    """Tell W&B, if that is the logger."""
+    name, tags = result["device_name"], [result["device_name"], *(["recorded"] if result["recorded"] else [])]
+    tracked = Tracked(
+        name=f"compare-{name}".replace(" ", "-"),
+        group="compare",
+        config=settings.config,
+        tags=tuple(tags),
+        job="compare",
+    )
+    log_summary(logger_of(cfg.logger), tracked, comparison_digest(result), folder)
 
 
 def main() -> None:

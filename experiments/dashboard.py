@@ -101,7 +101,7 @@ def _saves(cfg: DictConfig, config: WandbConfig) -> bool:
 
 def _boards() -> ModuleType:
     try:
-        from experiments import boards
+        from experiments.dashboards import boards
     except ImportError as error:
         raise UserError(
             f"wandb-workspaces cannot be imported ({error}); pip install 'wandb-workspaces>=0.4.13'"

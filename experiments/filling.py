@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from experiments.files import write_json
 from experiments.finals import measure_finals
@@ -44,7 +45,7 @@ class Filling:
         return known_of(self.place.store, self.operator, self.place.device.info)
 
     def fill(self) -> None:
-        """Tune ours, then MetaSchedule for as long; see that both were measured beside the same path of the vendor.
+        """Tune ours, then MetaSchedule for as long at least; see that both were measured beside one path of the vendor.
 
         Raises:
             KeyboardInterrupt: After Ctrl-C.
@@ -56,13 +57,24 @@ class Filling:
         if ours is None or not isinstance(self.place.device, CpuDevice):  # elsewhere there is no MetaSchedule
             return
         if self.known.tvm is None:
-            budget = Budget(trials=None, seconds=search_of(ours)["search_seconds"])
-            self._tune(replace(settings, algo=RIVAL, algo_settings={}, budget=budget))
+            self._tune_rival(search_of(ours)["search_seconds"])
         tvm = self.known.tvm
         if tvm is not None and not self.known.together:
             self._measure_together([ours, tvm])
 
-    def _tune(self, settings: Settings) -> None:
+    def _tune_rival(self, seconds: float) -> None:
+        """Let MetaSchedule search for some seconds; if its first proposals took longer, for twice what they took."""
+        budget = Budget(trials=None, seconds=seconds)
+        found = self._tune(replace(self.place.settings, algo=RIVAL, algo_settings={}, budget=budget))
+        if found["trials"] == 0 and found["stop_reason"] == "seconds":
+            took = found["search_seconds"]
+            self.place.console.print(
+                f"{self.name}: MetaSchedule's first proposals took {took:.0f} s, it gets twice that"
+            )
+            self._tune_rival(2 * took)
+
+    def _tune(self, settings: Settings) -> dict[str, Any]:
+        """Search, and measure the winner; the summary."""
         folder = self.folder / settings.algo
         begun = (folder / "trials.jsonl").exists()
         place = replace(self.place, settings=replace(settings, resume=begun))
@@ -70,8 +82,9 @@ class Filling:
         write_json(folder / "summary.json", outcome.summary)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        if outcome.failure:
+        if outcome.failure and outcome.summary["trials"]:
             self.place.console.print(outcome.failure, highlight=False, markup=False)
+        return outcome.summary
 
     def _measure_together(self, records: Sequence[Record]) -> None:
         """Measure finals again, in new processes that share a baseline."""

@@ -22,6 +22,7 @@ from experiments.board.making import from_comparison
 from experiments.board.submission import Submission, read
 from experiments.board.verification import Verdict, verify
 from experiments.comparison.places import RECORDED, Place
+from experiments.comparison.tables import EXPLANATION
 from experiments.config import ProgramConfig, device_of
 from experiments.files import check_writable, publish
 from experiments.launcher import launch
@@ -85,7 +86,9 @@ def _show(cfg: DictConfig, folder: Path, console: Console) -> tuple[dict[str, An
     boards = Leaderboard(_board_folder(cfg)).boards()
     for board in boards:
         console.print(table(board))
-    if not boards:
+    if boards:
+        console.print(EXPLANATION, highlight=False, markup=False)
+    else:
         console.print(f"'{_board_folder(cfg)}' has no accepted submissions", highlight=False, markup=False)
     return {"boards": boards}, ""
 

@@ -23,7 +23,7 @@ from experiments.comparison.cells import Cell, Run
 from experiments.comparison.places import Place
 from experiments.comparison.running import Failure, Runs, run_all
 from experiments.comparison.scores import Scores, best_known
-from experiments.comparison.settings import Entrant
+from experiments.comparison.settings import Entrant, Settings
 from experiments.comparison.standings import standings
 from experiments.files import check_writable, publish, write_json
 from experiments.held_out import HeldOut, headline, headline_table, settings_of
@@ -88,9 +88,7 @@ def _result(
 ) -> dict[str, Any]:
     """What one way of holding out gave; written and shown."""
     entrants: dict[str, Entrant] = {**given.groups[split], **given.groups["common"]}
-    algos = {label: {"name": each.algo, **each.settings} for label, each in entrants.items()}
-    config = {**given.comparison.config, "algos": algos}
-    settings = dataclasses.replace(given.comparison, entrants=entrants, config=config)
+    settings: Settings = dataclasses.replace(given.comparison, entrants=entrants)
     runs = {**finished[split], **finished["common"]}
     known = best_known({op: place.best_known(op) for op in place.operators}, list(runs.values()))
     wanted = {cell: run for cell, run in runs.items() if cell.algo in entrants and cell.op in place.operators}
@@ -117,8 +115,14 @@ def _facts(given: HeldOut, results: Mapping[str, Any]) -> dict[str, Any]:
         **{key: first[key] for key in shared},
         "train_seeds": given.train_seeds,
         "recipe": dataclasses.asdict(given.recipe),
-        "policies": sorted(str(training.path) for training in given.trainings),
+        "policies": sorted("/".join(training.path.parts[-4:]) for training in given.trainings),
+        "targets": summary_targets(results),
     }
+
+
+def summary_targets(results: Mapping[str, Any]) -> dict[str, Any]:
+    """By split, how many of the genetic algorithm's trials each agent with experience needed, and the ranking's."""
+    return {split: result["headline"]["of_ga"] for split, result in results.items()}
 
 
 def main() -> None:

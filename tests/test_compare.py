@@ -15,7 +15,7 @@ from experiments.compare import compare
 from experiments.comparison import plots
 from experiments.comparison.cells import Run, unpacked
 from experiments.comparison.places import Place
-from experiments.comparison.settings import APART, entrants_of, points_of, settings_of
+from experiments.comparison.settings import EXPERIENCED, entrants_of, points_of, settings_of
 from experiments.launcher import INTERRUPTED, USER_ERROR, run_program
 from tests.recorded_tables import NAMES, make_folder
 from tests.synthetic import SyntheticDevice
@@ -331,7 +331,7 @@ class TestSettings:
     def test_everyone_is_who_starts_from_nothing(self):
         everyone = set(entrants_of(None))
         assert {"ppo", "ga", "surrogate", "random"} <= everyone
-        assert set(agents.names()) - everyone == set(APART)
+        assert set(agents.names()) - everyone == {*EXPERIENCED, "metaschedule"}
 
     def test_points_end_at_the_budget(self):
         assert points_of([32, 64, 128], 100) == (32, 64, 100)

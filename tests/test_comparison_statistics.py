@@ -138,6 +138,14 @@ class TestStandings:
         assert (bad["8"]["trials_to_95"], bad["8"]["tied_with_best"]) == (None, False)
         assert ordered(found["agents"]) == ["good", "bad"]
 
+    def test_agents_that_read_the_same_are_tied(self):
+        best = [run("best", "x", seed, (1, 2.0)) for seed in range(3)]
+        close = [run("close", "x", seed, (1, 1.9995)) for seed in range(3)]
+        less = [run("less", "x", seed, (1, 1.99)) for seed in range(3)]
+        scores = scores_of(*best, *close, *less, algos=("less", "close", "best"), seeds=3)
+        tied = {algo: figures["8"]["tied_with_best"] for algo, figures in standings(scores, (8,))["agents"].items()}
+        assert tied == {"best": True, "close": True, "less": False}
+
     def test_within_a_smaller_budget_the_median_may_not_be_reached(self, found):
         assert found["agents"]["good"]["4"]["trials_to_95"] == 4.0
         late = standings(scores_of(run("a", "x", 0, (3, 2.0)), run("a", "x", 1, (6, 2.0))), (4, 8))["agents"]["a"]

@@ -205,7 +205,7 @@ MISTAKES = {
     "op=": "unknown op ''",
     "op=null": "unknown op 'null'",
     "op=resnet18/all op.height=28": r"'op.height' cannot be set with op=resnet18/all.*op=resnet18/NUMBER",
-    "algo=pppo": r"unknown algo 'pppo'; did you mean ppo.*\(allowed: annealing, ga, .*ppo_screened, random, .*transfer\)",
+    "algo=pppo": r"unknown algo 'pppo'; did you mean ppo.*\(allowed: annealing, ga, .*ppo_screened, .*transfer\)",
     "device=gpu": r"unknown device 'gpu'.*\(allowed: a100, .*auto, cpu, cuda, .*h100.*v100_pcie\)",
     "device=p1000": "unknown device 'p1000'; did you mean p100",
     "device=p100 device.threads=2": "unknown key 'device.threads'",

@@ -8,7 +8,8 @@ import sys
 import pytest
 import wandb
 
-from experiments import boards, dashboard
+from experiments import dashboard, dashboards
+from experiments.dashboards import boards
 from experiments.launcher import USER_ERROR, run_program
 from tests.wandb_server import WandbServer
 
@@ -80,8 +81,8 @@ class TestProgram:
         assert re.search(words, sentence(capsys))
 
     def test_without_the_library(self, place, capsys, monkeypatch):
-        monkeypatch.delitem(sys.modules, "experiments.boards")
-        monkeypatch.delattr("experiments.boards")
+        monkeypatch.delitem(sys.modules, boards.__name__)
+        monkeypatch.delattr(dashboards, "boards")
         monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
         assert start() == USER_ERROR
         assert sentence(capsys).startswith("wandb-workspaces cannot be imported (")

@@ -12,7 +12,8 @@ from wandb_workspaces.reports.v2 import internal as report_model
 from wandb_workspaces.workspaces import internal as workspace_model
 
 import agents
-from experiments import boards, config, loggers, panels
+from experiments import config, loggers
+from experiments.dashboards import boards, panels
 from experiments.loggers import Tracked, WandbConfig, wandb_run
 from experiments.loggers.summaries import comparison_digest, log_summary, speedups_digest
 from experiments.naming import MEASURED, PREDICTED
@@ -27,8 +28,7 @@ COMPARISON = {
 }
 ROW = {"ours_us": 2.0, "vendor_us": 4.0, "speedup": 2.0, "low": 1.9, "high": 2.1, "speedup_over_metaschedule": 1.5}
 SPEEDUPS = [{"op": f"{suite}/1", "suite": suite, **ROW} for suite in operators.suites()]
-DIGESTS = {"compare": lambda naming: comparison_digest(COMPARISON, naming)}
-DIGESTS["tables"] = lambda naming: speedups_digest(SPEEDUPS, naming)
+DIGESTS = {"compare": comparison_digest(COMPARISON), "tables": speedups_digest(SPEEDUPS)}
 
 
 class Recorder:
@@ -62,14 +62,14 @@ class Recorder:
 def recorded(monkeypatch, tmp_path):
     """What a program's run tells W&B, by job and naming; the loggers are the real ones."""
 
-    def recorded(job, naming):
+    def recorded(job, naming=MEASURED):
         run = Recorder()
         monkeypatch.setattr(wandb_run, "_open", lambda *given: run)
         tracked = Tracked(job, job, {}, naming=naming, job=job)
         if job == "run":
             log(loggers.open_logger(MINE, tracked, tmp_path), PREDICTED_TRIALS if naming.predicted else MEASURED_TRIALS)
         else:
-            log_summary(MINE, tracked, DIGESTS[job](naming), tmp_path)
+            log_summary(MINE, tracked, DIGESTS[job], tmp_path)
         return run
 
     return recorded
@@ -100,7 +100,7 @@ class TestPanels:
     def test_of_a_table_ask_for_its_columns(self, recorded):
         (group,) = (group for group in panels.groups() if group.name == "Speedup tables")
         (chart,) = (panel for panel in group.panels if isinstance(panel, wr.CustomChart))
-        (table,) = (row["speedups"] for row in recorded("tables", MEASURED).history if "speedups" in row)
+        (table,) = (row["speedups"] for row in recorded("tables").history if "speedups" in row)
         assert set(chart.chart_fields.values()) <= set(table.columns)
 
     def test_group_by_what_a_run_is_told(self):
@@ -116,13 +116,13 @@ class TestPanels:
         for group in panels.groups():
             if group.name != "Errors":
                 names["predicted" in group.name] |= {name for panel in group.panels for name in asked(panel)[0]}
-        assert names[True] & names[False] == {"trial", "seconds", "budget_trials"}
+        assert names[True] & names[False] == {"trial", "seconds"}
         assert all("predicted" in name for name in names[True] - names[False])
 
 
 class TestDigests:
     def test_a_comparison_is_curves_over_budgets_and_a_table(self, recorded):
-        run = recorded("compare", MEASURED)
+        run = recorded("compare")
         assert [row["budget_trials"] for row in run.history[:2]] == [32, 128]
         assert [row["fraction_of_best_known/ga"] for row in run.history[:2]] == [0.7, 0.9]
         assert run.steps == {"fraction_of_best_known/*": "budget_trials"}
@@ -140,8 +140,11 @@ class TestDigests:
             {"op": "net/2", "suite": "net", **dict.fromkeys(ROW)},
             {"op": "net/3", "suite": "net", **ROW, "speedup": 8.0, "speedup_over_metaschedule": None},
         ]
-        monkeypatch.setitem(DIGESTS, "tables", lambda naming: speedups_digest(rows, naming))
-        run = recorded("tables", MEASURED)
+        monkeypatch.setitem(DIGESTS, "tables", speedups_digest(rows))
+        unknown = dict.fromkeys(RESULT)
+        monkeypatch.setitem(DIGESTS, "compare", comparison_digest({"agents": {"ga": {"8": unknown}}, "seeds": 1}))
+        assert recorded("compare").history[0] == {"budget_trials": 8}
+        run = recorded("tables")
         assert run.summary == {"geomean_speedup/net": pytest.approx(4.0)}
         assert run.history[0]["speedups"].data[1] == ["net/2", "net", *[None] * len(ROW)]
 

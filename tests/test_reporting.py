@@ -9,8 +9,9 @@ from experiments.reporting import importance
 from experiments.reporting.charts import Axis, Chart, Histogram, Line, Styles
 from experiments.reporting.collect import command
 from experiments.reporting.landscape import NEAR, landscapes_of
-from experiments.reporting.page import latency
+from experiments.reporting.page import breakable, latency
 from experiments.reporting.provenance import sheets_of
+from experiments.reporting.standings import standings_of
 from tests.recorded_tables import GEMM, NAMES, OPERATOR, make_folder
 from tests.report_folders import run_folder
 from tests.synthetic import INFO
@@ -70,6 +71,21 @@ class TestCharts:
 @pytest.mark.parametrize(("value", "text"), [(0.5849, "0.585"), (24.93, "24.9"), (1399.2, "1,399"), (None, "-")])
 def test_latencies_have_three_digits(value, text):
     assert latency(value) == text
+
+
+def test_names_break_after_underscores_and_are_escaped():
+    assert breakable("ppo_<b>") == "ppo_<wbr>&lt;b&gt;"
+
+
+def test_agents_that_print_alike_are_not_told_apart():
+    figures = {"a": (1.0, 0.99998, 1.0), "b": (0.9997, 0.9994, 0.9998), "c": (0.997, 0.996, 0.9979)}
+    agents = {name: {"8": dict(zip(("iqm", "low", "high"), each))} for name, each in figures.items()}
+    rows = standings_of({"agents": agents}, ["8"], Styles())
+    assert [(row.agent, row.figures["8"]["best"], row.figures["8"]["tied"]) for row in rows] == [
+        ("a", True, True),
+        ("b", False, True),
+        ("c", False, False),
+    ]
 
 
 def test_commands_say_what_and_not_where(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_module
+from rich.console import Console
 
 from experiments import config, filling, tables
 from experiments.filling import Filling
@@ -257,20 +258,24 @@ def test_what_cannot_be_is_refused_in_a_sentence(
 class Searches:
     """Stands in for `experiments.tune.tune`: a search costs nothing and ends with a final measurement."""
 
-    def __init__(self, names: dict[str, str]) -> None:
+    def __init__(self, names: dict[str, str], slow: float = 0.0) -> None:
         self.names = names
+        self.slow = slow
         self.settings: list[Any] = []
 
     def __call__(self, place: Workplace, name: str, operator: Operator, folder: Path) -> Outcome:
         settings = place.settings
         self.settings.append(settings)
         theirs = settings.algo == "metaschedule"
+        folder.mkdir(parents=True, exist_ok=True)
+        if theirs and settings.budget.seconds < self.slow:
+            summary = {"trials": 0, "stop_reason": "seconds", "search_seconds": self.slow}
+            return Outcome(summary, failure="none of the 0 trials")
         measurement = final(3.0 if theirs else 2.0, settings.budget.seconds or 25.0)
         measurement = dataclasses.replace(measurement, baseline_name=self.names[settings.algo])
         template, knobs = (METASCHEDULE, {"trace": "[]"}) if theirs else (DIRECT, {"tile_oc": 1})
         keep(place.store, measurement, template, operator, **knobs)
-        folder.mkdir(parents=True)
-        return Outcome({})
+        return Outcome({"trials": 64, "stop_reason": "seconds"})
 
 
 @pytest.fixture
@@ -281,11 +286,11 @@ def filled(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
         settings = tables.check(compose("tables", overrides=["algo=ga", "device=cpu"]))
     monkeypatch.setattr(filling, "CpuDevice", SyntheticDevice)
 
-    def filled(**names: str) -> tuple[Searches, SyntheticDevice, Known]:
-        searches, device = Searches(names), SyntheticDevice()
+    def filled(slow: float = 0.0, **names: str) -> tuple[Searches, SyntheticDevice, Known]:
+        searches, device = Searches(names, slow), SyntheticDevice()
         monkeypatch.setattr(filling, "tune", searches)
         monkeypatch.setattr(SyntheticDevice, "speedup", lambda self, config: 2.0 if "tile_oc" in config else 1.6)
-        place = Workplace(settings, device, store, console=None)  # type: ignore[arg-type]
+        place = Workplace(settings, device, store, Console(quiet=True))
         work = Filling(place, "resnet18/2", CONV, tmp_path / "operators")
         work.fill()
         work.fill()
@@ -303,6 +308,12 @@ def test_metaschedule_gets_the_seconds_that_ours_took(filled: Any) -> None:
     assert searches.settings[1].algo_settings == {}
     assert known.over_tvm is not None
     assert device.measured == []
+
+
+def test_metaschedule_gets_more_if_it_proposed_nothing_in_time(filled: Any) -> None:
+    searches, _, known = filled(slow=70.0, ga="one", metaschedule="one")
+    assert [settings.budget.seconds for settings in searches.settings[1:]] == [25.0, 140.0]
+    assert known.tvm is not None
 
 
 def test_both_are_measured_again_where_their_baselines_differ(filled: Any) -> None:

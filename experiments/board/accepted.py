@@ -20,6 +20,7 @@ from experiments import summary
 from experiments.board.submission import FORMAT, Submission, read
 from experiments.board.verification import Verdict
 from experiments.comparison import statistics
+from experiments.comparison.standings import ALIKE
 from experiments.comparison.tables import percents
 from experiments.files import write_json
 from wpk_envs.errors import UserError
@@ -159,7 +160,7 @@ def table(board: Mapping[str, Any]) -> Table:
         table.add_column(heading, justify="left" if words else "right")
     best = board["rows"][0]
     for place, row in enumerate(board["rows"], start=1):
-        tied = row["high"] is not None and best["low"] is not None and row["high"] >= best["low"]
+        tied = row["high"] is not None and best["low"] is not None and row["high"] >= best["low"] - ALIKE
         reached = percents(row["iqm"], row["low"], row["high"]) + ("*" if tied else "")
         time = _time_text(row["trials_to_95"], row["counted"])
         cells = [row["title"], row["author"], row["algo"], str(row["seeds"]), reached, time, row["date"][:10]]

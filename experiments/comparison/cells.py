@@ -65,8 +65,7 @@ class Run:
         errors: Failed trials by kind.
         requests_invalid: Invalid requests, which are no trials.
         best: The config of the last improvement; none if nothing worked.
-        tried: All configs as `packed` vectors, in the order in which their outcomes were known; empty if there are no
-            knobs.
+        tried: All configs as `packed` vectors, in the order in which their outcomes were known.
         wall_seconds: What the run took here.
         table: Checksum of the table that was replayed; empty if it was measured.
         knowledge: Of what the agent knew something before: ``"none"``, ``"other operators"`` or ``"this operator"``.
@@ -109,7 +108,7 @@ def run_cell(place: Place, entrant: Entrant, cell: Cell, budget: Budget) -> Run:
     """Let an agent tune."""
     started = time.perf_counter()
     agent = entrant.agent(cell.seed)  # what it imports is not on the run's clock
-    problem = place.problem(agent, cell.op, budget, cell.seed)
+    problem = place.problem(cell.op, budget, cell.seed)
     result = agent.tune(problem, cell.seed)
     improvements = tuple(_improvements(place, cell.op, result))
     return Run(
@@ -121,7 +120,7 @@ def run_cell(place: Place, entrant: Entrant, cell: Cell, budget: Budget) -> Run:
         errors=problem.errors,
         requests_invalid=problem.requests_invalid,
         best=result.trials[improvements[-1].trial - 1].config if improvements else None,
-        tried=packed([trial.vector for trial in result.trials]) if problem.space.length else "",
+        tried=packed([trial.vector for trial in result.trials]),
         wall_seconds=time.perf_counter() - started,
         table=place.table(cell.op),
         knowledge=_knowledge(agent),

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from agents.base import Agent
 from experiments.finals import FINAL_REPEATS
 from wpk_envs import devices, operators, schedules
 from wpk_envs.core import Device, Measurement, Operator
@@ -48,17 +47,15 @@ class Place:
         self._spaces: dict[str, ScheduleSpace] = {}
 
     def space(self, name: str) -> ScheduleSpace:
-        """What agents search that have no space of their own; where tables are replayed, what they have."""
+        """What agents search; where tables are replayed, what they have."""
         if name not in self._spaces:
             operator, device = self.operators[name], self.device
             self._spaces[name] = schedules.build_space(operator, device.info, among=device.configs(operator))
         return self._spaces[name]
 
-    def problem(self, agent: Agent, name: str, budget: Budget, seed: int) -> TuningProblem:
-        """A new problem for an agent, nothing known of it; replayed noise, if there is any, is that of the seed."""
-        device = self.device
-        own = type(agent).space is not Agent.space
-        space = agent.space(self.operators[name], device) if own else self.space(name)
+    def problem(self, name: str, budget: Budget, seed: int) -> TuningProblem:
+        """A new problem, nothing known of it; replayed noise, if there is any, is that of the seed."""
+        space, device = self.space(name), self.device
         if isinstance(device, RecordedDevice):
             device = device.reseeded(seed)
         return TuningProblem(space.operator, device, space, self._store, budget, self._reuse)

@@ -79,6 +79,11 @@ class _Field:
             stroke = STROKES[place // len(COLOURS) % len(STROKES)]
             yield place, algo, {"color": COLOURS[place % len(COLOURS)], "linestyle": stroke, "linewidth": 1.7}
 
+    @property
+    def band(self) -> dict[str, float]:
+        """How an interval is drawn: the more agents, the fainter."""
+        return {"alpha": 0.14 if len(self.order) <= len(COLOURS) else 0.06, "linewidth": 0}
+
     def legend(self, figure: Any, axes: Any) -> None:
         """Put one legend beside the plots."""
         handles, labels = axes.get_legend_handles_labels()
@@ -129,7 +134,7 @@ def _bands(axes: Any, field: _Field, points: np.ndarray, reached: Any) -> None:
     for place, algo, stroke in field:
         curve = statistics.iqm(scores[place], CURVE_RESAMPLES)
         axes.plot(points, curve.value, label=algo, **stroke)
-        axes.fill_between(points, curve.low, curve.high, color=stroke["color"], alpha=0.13, linewidth=0)
+        axes.fill_between(points, curve.low, curve.high, color=stroke["color"], **field.band)
 
 
 def _profiles(scores: Scores, result: Mapping[str, Any]) -> Any:
@@ -138,15 +143,13 @@ def _profiles(scores: Scores, result: Mapping[str, Any]) -> Any:
     axes = figure.subplots()
     point = result["profiles"]["trials"]
     reached = scores.at_trials([point])[..., 0]
-    least = float(np.floor(20 * np.nanquantile(reached, 0.02)) / 20)
+    least = min(0.9, float(np.floor(20 * np.nanquantile(reached, 0.02)) / 20))
     thresholds = np.linspace(least, 1, 101)
     field = _Field(scores, result)
     for place, algo, stroke in field:
         share = statistics.share_reaching(reached[place], thresholds, CURVE_RESAMPLES)
         axes.plot(100 * thresholds, 100 * share.value, label=algo, **stroke)
-        axes.fill_between(
-            100 * thresholds, 100 * share.low, 100 * share.high, color=stroke["color"], alpha=0.13, linewidth=0
-        )
+        axes.fill_between(100 * thresholds, 100 * share.low, 100 * share.high, color=stroke["color"], **field.band)
     axes.set(xlabel=f"{PERCENT}, after {point} trials", ylabel="% of the runs that reach it", xlim=(100 * least, 100))
     _plain(axes)
     field.legend(figure, axes)
@@ -206,7 +209,9 @@ def _operators(scores: Scores, result: Mapping[str, Any]) -> Any:
             axes.plot(points, statistics.iqm_of_seeds(reached[place, o]), label=algo, **{**stroke, "linewidth": 1.2})
         axes.set_title(f"{op} ({scores.best_known[op]:.2f}x)", fontsize=9, color=INK)
         axes.set_ylim(_floor(reached), 101)
-        _over(axes, "trials" if o >= len(scores.ops) - across else "")
+        lowest = o >= len(scores.ops) - across
+        _over(axes, "trials" if lowest else "")
+        axes.tick_params(labelbottom=lowest)
     figure.supylabel(f"{PERCENT} (in brackets)", fontsize=9, color=INK)
     field.legend(figure, grid.flat[0])
     return figure
@@ -214,4 +219,5 @@ def _operators(scores: Scores, result: Mapping[str, Any]) -> Any:
 
 def _floor(reached: np.ndarray) -> float:
     """Where the axis begins: below most of what was reached after a few trials."""
-    return float(10 * np.floor(np.nanquantile(reached[..., reached.shape[-1] // 3 :], 0.02) / 10))
+    least = np.nanquantile(reached[..., reached.shape[-1] // 3 :], 0.02)
+    return min(90.0, float(10 * np.floor(least / 10)))

@@ -17,6 +17,8 @@ import agents
 from experiments.comparison.places import RECORDED
 from experiments.complaints import one_line
 from experiments.config import BudgetConfig, DeviceConfig, ProgramConfig, agent_node, budget_of, device_of
+from experiments.loggers import LoggerConfig
+from experiments.loggers.settings import logger_of
 from wpk_envs import devices, operators
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.tuning import Budget
@@ -36,6 +38,7 @@ class CompareConfig(ProgramConfig):
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(trials=256))
     budgets: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
     jobs: int | None = None
+    logger: LoggerConfig = MISSING
     resume: str | None = None
 
 
@@ -101,6 +104,7 @@ def settings_of(cfg: DictConfig) -> Settings:
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     entrants = entrants_of(plain["algos"])
     device, budget = device_of(cfg.device), budget_of(cfg.budget)
+    logger_of(cfg.logger)
     _check_numbers(cfg)
     _check_place(cfg, device)
     plain["algos"] = {each.label: {"name": each.algo, **each.settings} for each in entrants.values()}

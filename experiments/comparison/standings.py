@@ -13,6 +13,9 @@ from experiments.comparison import statistics
 from experiments.comparison.scores import Scores
 from experiments.comparison.statistics import Estimates
 
+ALIKE = 0.0005
+"""Fractions of the best known speedup that are no further apart are alike: in percent they read the same."""
+
 THRESHOLDS = (0.8, 0.9, 0.95, 0.99)
 """Fractions of the best known speedup that the summary's performance profiles are given at."""
 
@@ -64,9 +67,9 @@ def _bars(estimates: Sequence[Estimates]) -> np.ndarray:
 
 
 def _tied(estimate: Estimates, bars: np.ndarray) -> list[bool | None]:
-    """Whether an interval reaches into the best agent's."""
+    """Whether an interval reaches into the best agent's, or is as good as that."""
     known = ~np.isnan(bars) & ~np.isnan(estimate.high)
-    return [bool(high >= bar) if sure else None for high, bar, sure in zip(estimate.high, bars, known)]
+    return [bool(high >= bar - ALIKE) if sure else None for high, bar, sure in zip(estimate.high, bars, known)]
 
 
 def _plain(estimate: Estimates, name: str = "iqm") -> list[dict[str, float | None]]:
@@ -128,9 +131,8 @@ def last_point(agents: Mapping[str, Any]) -> str:
 
 
 def ordered(agents: Mapping[str, Any]) -> list[str]:
-    """Labels of the agents, the best at the last point first."""
-    point = last_point(agents)
-    return sorted(agents, key=lambda algo: -_or_less(agents[algo][point]["iqm"]))
+    """Labels of the agents, the best at the last point first; of equals the one that was better before."""
+    return sorted(agents, key=lambda algo: [-_or_less(each["iqm"]) for each in reversed(agents[algo].values())])
 
 
 def _or_less(value: float | None) -> float:

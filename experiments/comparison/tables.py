@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -25,7 +25,8 @@ def terminal_table(result: Mapping[str, Any]) -> Table:
     table = Table(title=title(result))
     heads, rows = columns(result), list(_rows(result))
     for head in heads:
-        table.add_column(head, justify="left" if head == heads[0] else "right")
+        first = head == heads[0]
+        table.add_column(head, justify="left" if first else "right", no_wrap=first)
     for row in rows:
         table.add_row(*row)
     return table
@@ -42,7 +43,9 @@ def markdown(result: Mapping[str, Any], command: str) -> str:
     parts += [*_grid(columns(result), _rows(result)), "", EXPLANATION.replace("*", r"\*"), ""]
     if result["over_seconds"]:
         parts += ["## Over seconds of search", "", *_grid(columns(result, "over_seconds"), _rows(result, True)), ""]
-    parts += ["## By operator", "", *_grid(*_by_operator(result)), ""]
+    point = last_point(result["agents"])
+    parts += [f"## By operator, after {point} trials", "", *_grid(*_by_operator(result, _reached)), ""]
+    parts += ["## By operator, trials to 95%", "", *_grid(*_by_operator(result, _times)), ""]
     parts += [f"- {each['run']} failed: {each['reason']}" for each in result["failed"]]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -103,16 +106,24 @@ def _time_text(time: float | None) -> str:
     return "not reached" if time is None else f"{time:.0f}"
 
 
-def _by_operator(result: Mapping[str, Any]) -> tuple[list[str], Iterator[list[str]]]:
+def _by_operator(
+    result: Mapping[str, Any], cell: Callable[[Mapping[str, Any]], str]
+) -> tuple[list[str], Iterator[list[str]]]:
+    """Headings and rows, a row for every operator."""
     algos = ordered(result["agents"])
-    heads = ["operator", "best known", *algos]
+    rows = (
+        [op, f"{entry['best_known_speedup']:.2f}x", *(cell(entry["agents"][algo]) for algo in algos)]
+        for op, entry in result["operators"].items()
+    )
+    return ["operator", "best known", *algos], rows
 
-    def rows() -> Iterator[list[str]]:
-        for op, entry in result["operators"].items():
-            reached = [list(entry["agents"][algo]["iqm"].values())[-1] for algo in algos]
-            yield [op, f"{entry['best_known_speedup']:.2f}x", *map(_percent, reached)]
 
-    return heads, rows()
+def _reached(figures: Mapping[str, Any]) -> str:
+    return _percent(list(figures["iqm"].values())[-1])
+
+
+def _times(figures: Mapping[str, Any]) -> str:
+    return _time_text(figures["trials_to_95"])
 
 
 def _grid(heads: Sequence[str], rows: Iterator[list[str]]) -> list[str]:

@@ -11,48 +11,35 @@ from experiments.finals import geomean
 from experiments.loggers.contract import Tracked, Warn, warn_user
 from experiments.loggers.settings import LoggerConfig, WandbConfig
 from experiments.loggers.wandb_run import WandbRun
-from experiments.naming import MEASURED, Naming
 
-AGENT, BUDGET, OPERATOR, SUITE = "agent", "budget_trials", "op", "suite"
-"""What rows are about; the other columns are figures."""
+AGENT, BUDGET, OPERATOR, SUITE, SPEEDUP = "agent", "budget_trials", "op", "suite", "speedup"
+"""Columns of the tables."""
+
+FIGURES = ("iqm", "low", "high", "trials_to_95")
+"""What a comparison has of an agent within a budget: the fraction with its interval, and the trials."""
+
+COMPARISON, SPEEDUPS = "comparison", "speedups"
+"""The table of a comparison, a row per agent and budget; and that of speedups, a row per operator."""
 
 
-@dataclass(frozen=True)
-class SummaryKeys:
-    """Names of the figures of comparisons and tables; those of predictions say so."""
+def fraction(agent: str) -> str:
+    """Name of the fraction of the best known that an agent reaches within a budget, interquartile mean."""
+    return f"fraction_of_best_known/{agent}"
 
-    naming: Naming
 
-    @property
-    def comparison(self) -> str:
-        """The table of a comparison: a row per agent and budget."""
-        return self.naming.key("comparison")
+def trials_to_95(agent: str) -> str:
+    """Name of the trials that an agent needs to 95% of the best known, median, under the largest budget."""
+    return f"trials_to_95/{agent}"
 
-    def fraction(self, agent: str) -> str:
-        """Fraction of the best known that an agent reaches within a budget, interquartile mean."""
-        return f"{self.naming.key('fraction_of_best_known')}/{agent}"
 
-    def trials_to_95(self, agent: str) -> str:
-        """Trials that an agent needs to 95% of the best known, median, under the largest budget."""
-        return f"{self.naming.key('trials_to_95')}/{agent}"
+def geomean_speedup(suite: str) -> str:
+    """Name of the geometric mean of the speedups of a network's operators."""
+    return f"geomean_speedup/{suite}"
 
-    @property
-    def speedups(self) -> str:
-        """The table of speedups: a row per operator."""
-        return self.naming.key("speedups")
 
-    @property
-    def speedup(self) -> str:
-        """The speedup of a row of it."""
-        return self.naming.key("speedup")
-
-    def geomean(self, suite: str) -> str:
-        """Geometric mean of the speedups of a network's operators."""
-        return f"geomean_{self.speedup}/{suite}"
-
-    def geomean_over_metaschedule(self, suite: str) -> str:
-        """The same over what TVM's MetaSchedule finds."""
-        return f"geomean_{self.naming.key('speedup_over_metaschedule')}/{suite}"
+def geomean_over_metaschedule(suite: str) -> str:
+    """Name of the same over what TVM's MetaSchedule finds."""
+    return f"geomean_speedup_over_metaschedule/{suite}"
 
 
 @dataclass(frozen=True)
@@ -74,64 +61,52 @@ class Digest:
     steps: Mapping[str, str] = field(default_factory=dict)
 
 
-def comparison_digest(summary: Mapping[str, Any], naming: Naming = MEASURED) -> Digest:
+def comparison_digest(summary: Mapping[str, Any]) -> Digest:
     """Digest a comparison's summary.
 
     Args:
         summary: Has ``agents``, by name and then by budget in trials, ``iqm``, ``low`` and ``high`` of the fraction of
             the best known and ``trials_to_95`` (none if not reached); and ``seeds``.
-        naming: What the figures are called.
     """
-    keys = SummaryKeys(naming)
     agents = {agent: {int(trials): each for trials, each in by.items()} for agent, by in summary["agents"].items()}
     budgets = sorted({trials for results in agents.values() for trials in results})
-    last = {keys.trials_to_95(agent): results[max(results)]["trials_to_95"] for agent, results in agents.items()}
+    last = {trials_to_95(agent): results[max(results)]["trials_to_95"] for agent, results in agents.items()}
     return Digest(
-        table=keys.comparison,
+        table=COMPARISON,
         rows=[
-            {AGENT: agent, BUDGET: trials, **_fractions(results[trials], naming)}
+            {AGENT: agent, BUDGET: trials, **{key: results[trials][key] for key in FIGURES}}
             for agent, results in agents.items()
             for trials in sorted(results)
         ],
         scalars={"seeds": summary["seeds"], **last},
-        curves=[
-            {BUDGET: trials, **{keys.fraction(agent): r[trials]["iqm"] for agent, r in agents.items() if trials in r}}
-            for trials in budgets
-        ],
-        steps={keys.fraction("*"): BUDGET},
+        curves=[{BUDGET: trials, **_fractions(agents, trials)} for trials in budgets],
+        steps={fraction("*"): BUDGET},
     )
 
 
-def _fractions(result: Mapping[str, Any], naming: Naming) -> dict[str, Any]:
-    """One agent's figures within one budget, as columns."""
-    return {
-        naming.key("fraction_of_best_known"): result["iqm"],
-        naming.key("fraction_low"): result["low"],
-        naming.key("fraction_high"): result["high"],
-        naming.key("trials_to_95"): result["trials_to_95"],
-    }
+def _fractions(agents: Mapping[str, Mapping[int, Mapping[str, Any]]], trials: int) -> dict[str, float]:
+    """The known fractions within one budget."""
+    found = {fraction(agent): results.get(trials, {}).get("iqm") for agent, results in agents.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def speedups_digest(rows: Sequence[Mapping[str, Any]], naming: Naming = MEASURED) -> Digest:
+def speedups_digest(rows: Sequence[Mapping[str, Any]]) -> Digest:
     """Digest a table of speedups.
 
     Args:
-        rows: Each has ``op``, ``suite`` and figures, ``speedup`` and ``speedup_over_metaschedule`` among them (none
+        rows: Each has ``op``, ``suite``, ``speedup``, ``speedup_over_metaschedule`` and what else is to be seen (none
             where there is no measurement).
-        naming: What the figures are called.
     """
-    keys = SummaryKeys(naming)
     scalars: dict[str, float | None] = {}
     for suite in dict.fromkeys(row[SUITE] for row in rows):
         members = [row for row in rows if row[SUITE] == suite]
-        scalars[keys.geomean(suite)] = _geomean(members, "speedup")
-        scalars[keys.geomean_over_metaschedule(suite)] = _geomean(members, "speedup_over_metaschedule")
-    named = [{key if key in (OPERATOR, SUITE) else naming.key(key): row[key] for key in row} for row in rows]
-    return Digest(keys.speedups, named, scalars)
+        scalars[geomean_speedup(suite)] = _geomean(members, SPEEDUP)
+        scalars[geomean_over_metaschedule(suite)] = _geomean(members, "speedup_over_metaschedule")
+    return Digest(SPEEDUPS, rows, scalars)
 
 
 def _geomean(rows: Sequence[Mapping[str, Any]], figure: str) -> float | None:
-    return geomean([row[figure] for row in rows if row.get(figure) is not None])
+    return geomean([row[figure] for row in rows if row[figure] is not None])
 
 
 def log_summary(config: LoggerConfig, tracked: Tracked, digest: Digest, folder: Path, warn: Warn = warn_user) -> None:

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from experiments.comparison import statistics
 from experiments.comparison.cells import Run
 from experiments.comparison.scores import Scores
 from experiments.naming import MEASURED, PREDICTED, Naming
-from experiments.reporting.charts import Axis, Chart, Line, Styles
+from experiments.reporting.charts import Axis, Chart, Styles
 from experiments.reporting.collect import Result
-
-POINTS = 32
-RESAMPLES = 300
-"""Of the bands of curves and profiles; the intervals in tables are the comparison's own."""
+from experiments.reporting.comparison_charts import curves_of_budgets, curves_of_runs, profile_of
+from experiments.reporting.standings import Standing, standings_of
 
 FEW_SEEDS = 5
-WIDTH = 760
-"""Of the charts, which have many lines."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One agent's row.
-
-    Attributes:
-        agent: Its label.
-        style: Of its lines.
-        figures: By budget: ``iqm``, ``low``, ``high``, ``trials_to_95``, ``best`` and ``tied``.
-        rank: Mean rank over the operators under the last budget; none if it is not known.
-        remark: What the reader should know of its runs; empty if nothing.
-    """
-
-    agent: str
-    style: int
-    figures: Mapping[str, Mapping[str, Any]]
-    rank: float | None
-    remark: str
 
 
 @dataclass(frozen=True)
@@ -50,7 +23,6 @@ class Comparison:
 
     Attributes:
         result: Where it is from.
-        place: Its number on the page.
         naming: What its figures are called.
         budgets: Trials that it reports at, as in its summary.
         standings: The agents, the best under the last budget first.
@@ -62,7 +34,6 @@ class Comparison:
     """
 
     result: Result
-    place: int
     naming: Naming
     budgets: tuple[str, ...]
     standings: tuple[Standing, ...]
@@ -78,59 +49,28 @@ class Comparison:
         return self.budgets[-1]
 
 
-def comparison_of(result: Result, place: int, styles: Styles) -> Comparison:
+def comparison_of(result: Result, styles: Styles) -> Comparison:
     """Make a comparison's part of the page."""
     summary = result.summary
     naming = PREDICTED if summary.get("predicted") else MEASURED
     budgets = tuple(sorted({budget for figures in summary["agents"].values() for budget in figures}, key=int))
-    standings = _standings(summary, budgets, styles)
+    standings = standings_of(summary, budgets, styles)
     scores = _scores(result)
-    lows = [each[key] for row in standings for each in row.figures.values() for key in ("low", "iqm")]
+    lows = [row.figures.get(budgets[-1], {}).get(key) for row in standings for key in ("low", "iqm")]
     least = min([0.99, *(low for low in lows if low is not None)])
     return Comparison(
         result=result,
-        place=place,
         naming=naming,
         budgets=budgets,
         standings=standings,
         words=_words(summary, standings, budgets[-1], naming),
         axis=Axis(least, 1.0, 0, 100),
-        curves=_curves(standings, budgets, naming) if scores is None else _bands(scores, standings, budgets, naming),
-        profile=None if scores is None else _profile(scores, standings, int(budgets[-1]), naming),
+        curves=curves_of_budgets(standings, budgets, naming)
+        if scores is None
+        else curves_of_runs(scores, standings, budgets, naming),
+        profile=None if scores is None else profile_of(scores, standings, int(budgets[-1]), naming),
         pairs=(summary.get("improvement") or {}).get(budgets[-1]) or {},
     )
-
-
-def _standings(summary: Mapping[str, Any], budgets: Sequence[str], styles: Styles) -> tuple[Standing, ...]:
-    agents, last = summary["agents"], budgets[-1]
-    ranks = ((summary.get("ranks") or {}).get(last) or {}).get("mean_rank") or {}
-    runs = summary.get("runs") or {}
-    leads = {budget: _leader(agents, budget) for budget in budgets}
-    rows = [
-        Standing(
-            agent=agent,
-            style=styles[agent],
-            figures={b: _marked(figures[b], leads[b]) for b in budgets if b in figures},
-            rank=ranks.get(agent),
-            remark=f"{missing} runs missing" if (missing := (runs.get(agent) or {}).get("missing")) else "",
-        )
-        for agent, figures in agents.items()
-    ]
-    return tuple(sorted(rows, key=lambda row: -_or_less(row.figures.get(last, {}).get("iqm"))))
-
-
-def _or_less(value: float | None) -> float:
-    return -math.inf if value is None else value
-
-
-def _leader(agents: Mapping[str, Any], budget: str) -> Mapping[str, Any]:
-    return max((each[budget] for each in agents.values() if budget in each), key=lambda each: _or_less(each["iqm"]))
-
-
-def _marked(figure: Mapping[str, Any], leader: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A figure, marked if it is the best, or if its interval reaches into that of the best."""
-    known = None not in (figure["high"], leader["low"])
-    return {**figure, "best": figure is leader, "tied": known and figure["high"] >= leader["low"]}
 
 
 def _words(summary: Mapping[str, Any], standings: Sequence[Standing], last: str, naming: Naming) -> tuple[str, ...]:
@@ -146,10 +86,10 @@ def _words(summary: Mapping[str, Any], standings: Sequence[Standing], last: str,
         f"{naming.text('speedup')}, the most of {len(standings)} agents."
     ]
     if figure["low"] is None:
-        words.append("There is one seed only, so nothing is said of who is better.")
+        words.append("There are no intervals, so nothing is said of who is better.")
     elif tied:
         others = "any other agent" if len(tied) == len(standings) - 1 > 1 else listed(tied)
-        words.append(f"This comparison does not tell it apart from {others}.")
+        words.append(f"By this figure it is not told apart from {others}.")
     elif len(standings) > 1:
         words.append("No other agent's interval reaches into its own.")
     quick = [row for row in standings if row.figures.get(last, {}).get("trials_to_95") is not None]
@@ -187,90 +127,3 @@ def _scores(result: Result) -> Scores | None:
     known = {op: entry["best_known_speedup"] for op, entry in summary["operators"].items()}
     wanted = {run.cell: run for run in runs if run.cell.algo in summary["agents"] and run.cell.op in known}
     return Scores(list(summary["agents"]), list(known), int(summary["seeds"]), wanted, known)
-
-
-def _label(naming: Naming) -> str:
-    return f"% of the best known {naming.text('speedup')}"
-
-
-def _curves(standings: Sequence[Standing], budgets: Sequence[str], naming: Naming) -> tuple[Chart, ...]:
-    """Over trials, from the reported budgets alone."""
-    lines = []
-    for row in standings:
-        known = [(int(b), row.figures[b]) for b in budgets if b in row.figures and row.figures[b]["iqm"] is not None]
-        bands = [(b, 100 * f["low"], 100 * f["high"]) for b, f in known if f["low"] is not None]
-        if known:
-            lines.append(Line(row.agent, row.style, [(b, 100 * f["iqm"]) for b, f in known], bands))
-    return (_over("trials", lines, naming),) if lines and len(budgets) > 1 else ()
-
-
-def _bands(scores: Scores, standings: Sequence[Standing], budgets: Sequence[str], naming: Naming) -> tuple[Chart, ...]:
-    """Over trials and over seconds, from the single runs."""
-    trials = np.unique(np.geomspace(1, max(2, int(budgets[-1])), POINTS).round())
-    charts = [_over("trials", _interquartile(scores, standings, trials, scores.at_trials), naming)]
-    seconds = scores.seconds_points()
-    if len(seconds) > 1:
-        grid = np.geomspace(seconds[0], seconds[-1], POINTS)
-        charts.append(_over("seconds of search", _interquartile(scores, standings, grid, scores.at_seconds), naming))
-    return tuple(charts)
-
-
-def _interquartile(
-    scores: Scores, standings: Sequence[Standing], points: np.ndarray, reached: Callable[..., np.ndarray]
-) -> list[Line]:
-    values = 100 * reached(points)
-    return [_line(row, points, statistics.iqm(values[scores.algos.index(row.agent)], RESAMPLES)) for row in standings]
-
-
-def _line(row: Standing, points: np.ndarray, found: statistics.Estimates) -> Line:
-    value, low, high = (each.tolist() for each in (found.value, found.low, found.high))
-    places = points.tolist()
-    known = [(x, y) for x, y in zip(places, value) if not math.isnan(y)]
-    band = [(x, a, b) for x, a, b in zip(places, low, high) if not math.isnan(a)]
-    return Line(row.agent, row.style, known or [(places[0], 0.0)], band)
-
-
-def _over(x_label: str, lines: Sequence[Line], naming: Naming) -> Chart:
-    return Chart(
-        title=f"Best {naming.text('speedup')} so far over {x_label}, interquartile mean with 95% band",
-        x_label=x_label,
-        y_label=_label(naming),
-        lines=lines,
-        x_base=2 if x_label == "trials" else 10,
-        y_range=(_floor(lines), 100.0),
-        y_unit="%",
-        width=WIDTH,
-    )
-
-
-def _floor(lines: Sequence[Line]) -> float:
-    """Where the vertical axis begins: at the tens below the lowest line."""
-    return 10.0 * math.floor(min(min(y for line in lines for _, y in line.points), 90.0) / 10)
-
-
-def _profile(scores: Scores, standings: Sequence[Standing], trials: int, naming: Naming) -> Chart:
-    """Share of the runs that reach a fraction of the best known speedup, after so many trials."""
-    reached = scores.at_trials([trials])[..., 0]
-    least = math.floor(20 * float(np.nanquantile(reached, 0.02))) / 20
-    thresholds = np.linspace(min(least, 0.9), 1, 51)
-    lines = [
-        _line(
-            row,
-            100 * thresholds,
-            _in_percent(statistics.share_reaching(reached[scores.algos.index(row.agent)], thresholds, RESAMPLES)),
-        )
-        for row in standings
-    ]
-    return Chart(
-        title=f"Performance profile: % of the runs that reach a part of the best known {naming.text('speedup')}",
-        x_label=f"{_label(naming)}, after {trials} trials",
-        y_label="% of the runs",
-        lines=lines,
-        y_range=(0.0, 100.0),
-        y_unit="%",
-        width=WIDTH,
-    )
-
-
-def _in_percent(found: statistics.Estimates) -> statistics.Estimates:
-    return statistics.Estimates(100 * found.value, 100 * found.low, 100 * found.high)

@@ -134,9 +134,9 @@ def content_of(found: Found, folders: Sequence[str], date: str, versions: dict[s
         maps += drawn
         taken += notes
     comparisons, speedups = [], []
-    for place, result in enumerate([*found.of("compare"), *found.of("transfer")], 1):
+    for result in [*found.of("compare"), *found.of("transfer")]:
         with understood(result):
-            comparisons.append(comparison_of(result, place, styles))
+            comparisons.append(comparison_of(result, styles))
     for result in found.of("tables"):
         with understood(result):
             speedups.append(speedups_of(result))

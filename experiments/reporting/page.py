@@ -24,7 +24,7 @@ def render(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(us=latency, times=times, percent=percent, day=day)
+    environment.filters.update(us=latency, times=times, percent=percent, day=day, breakable=breakable)
     environment.globals.update(style_sheet=_style_sheet(environment), histogram=Histogram)
     return environment.get_template("page.html.j2").render(content=content)
 
@@ -51,6 +51,11 @@ def times(value: Any) -> str:
 def percent(value: Any, digits: int = 1) -> str:
     """A fraction in percent, without its unit."""
     return NOTHING if value is None else f"{100 * value:.{digits}f}"
+
+
+def breakable(name: str) -> Markup:
+    """A name that may be broken after its underscores."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def day(value: Any) -> str:

@@ -37,11 +37,13 @@ def tiles_of(
     compared = _compared(tuned)
     if compared:
         speedups = [each.figure("speedup") for each in compared]
+        largest = "largest " if len(compared) > 1 else ""
         best = max(compared, key=lambda each: each.figure("speedup"))
         over = f"over the {naming.baseline.removesuffix(' (predicted)')}"
-        count = f"{len(compared)} runs" if len(compared) > 1 else "1 run"
-        yield Tile(f"{geomean(speedups):.2f}x", f"geometric mean of the {naming.text('speedup')}s {over}, {count}")
-        yield Tile(f"{best.figure('speedup'):.2f}x", f"largest {naming.text('speedup')}: {best.summary['op']}")
+        if len(compared) > 1:
+            mean = f"geometric mean of the {naming.text('speedup')}s {over}, {len(compared)} runs"
+            yield Tile(f"{geomean(speedups):.2f}x", mean)
+        yield Tile(f"{best.figure('speedup'):.2f}x", f"{largest}{naming.text('speedup')} {over}: {best.summary['op']}")
     for each in comparisons[:1]:
         figure = each.standings[0].figures[each.last]
         if figure["iqm"] is not None:

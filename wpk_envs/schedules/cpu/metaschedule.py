@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import tvm
 
 RULES = "llvm"
-"""TVM's rules, postprocessors and mutators for CPUs. Those it has for VNNI add integer dot products alone."""
+"""TVM's rules, postprocessors and mutators for CPUs; those for AVX-512 and VNNI add integer dot products alone."""
 
 
 class MetaScheduleTemplate(Template):

@@ -8,8 +8,8 @@ from typing import Any
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
+from experiments.dashboards.panels import Group, groups
 from experiments.loggers.settings import WandbConfig
-from experiments.panels import Group, groups
 
 TITLE = "WPK Envs"
 

@@ -6,7 +6,6 @@ Every figure is asked for by the name that the loggers give it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +14,6 @@ import wandb_workspaces.reports.v2 as wr
 import agents
 from experiments.loggers import summaries
 from experiments.loggers.rows import ERRORS, SECONDS, TRIAL, Keys
-from experiments.loggers.summaries import SummaryKeys
 from experiments.loggers.wandb_logger import best_by_seconds
 from experiments.naming import MEASURED, PREDICTED, Naming
 from wpk_envs import operators
@@ -46,14 +44,7 @@ class Group:
 
 def groups() -> list[Group]:
     """All groups, made anew: panels have identities and belong to one board."""
-    kinds: list[Callable[[Naming], Group]] = [_searches, _comparisons, _speedups]
-    measured, predicted = ([kind(naming) for kind in kinds] for naming in (MEASURED, PREDICTED))
-    found = [
-        measured[0],
-        _errors(),
-        *measured[1:],
-        *(replace(each, name=f"{each.name}, predicted") for each in predicted),
-    ]
+    found = [_searches(MEASURED), _errors(), _comparisons(), _speedups(), _searches(PREDICTED)]
     return [replace(group, panels=_arranged(group.panels)) for group in found]
 
 
@@ -89,7 +80,8 @@ def _searches(naming: Naming) -> Group:
         wr.BarPlot(title=f"final {latency}, us", metrics=[keys.latency], title_x=f"{latency}, us"),
         wr.WeavePanelSummaryTable(table_name=keys.trials),
     ]
-    return Group("Searches", text, "run", panels)
+    name = "Searches, predicted" if naming.predicted else "Searches"
+    return Group(name, text, "run", panels)
 
 
 def _errors() -> Group:
@@ -102,41 +94,44 @@ def _errors() -> Group:
     return Group("Errors", text, "run", panels)
 
 
-def _comparisons(naming: Naming) -> Group:
-    keys = SummaryKeys(naming)
-    fraction, trials = naming.text("fraction of the best known"), naming.text("trials to 95% of the best known")
+def _comparisons() -> Group:
     text = (
         "Comparisons of python -m experiments.compare: agents on the same operators, seeds and budgets. The "
         "fraction is an interquartile mean; the table has its 95% intervals. Trials to 95% are a median, missing "
         "where it was not reached."
     )
-    every_agent = re.escape(keys.fraction("")) + ".+"
+    every_agent = f"^{re.escape(summaries.fraction(''))}.+$"
     panels = [
-        _line(f"{fraction}, at budgets", summaries.BUDGET, [], metric_regex=f"^{every_agent}$", log_x=True),
-        wr.BarPlot(title=trials, metrics=[keys.trials_to_95(name) for name in agents.names()], title_x="trials"),
-        wr.WeavePanelSummaryTable(table_name=keys.comparison),
+        _line("fraction of the best known, at budgets", summaries.BUDGET, [], metric_regex=every_agent, log_x=True),
+        wr.BarPlot(
+            title="trials to 95% of the best known",
+            metrics=[summaries.trials_to_95(name) for name in agents.names()],
+            title_x="trials",
+        ),
+        wr.WeavePanelSummaryTable(table_name=summaries.COMPARISON),
     ]
     return Group("Comparisons", text, "compare", panels)
 
 
-def _speedups(naming: Naming) -> Group:
-    keys, speedup = SummaryKeys(naming), naming.text("speedup")
+def _speedups() -> Group:
     text = (
-        f"Tables of python -m experiments.tables: the best record of every operator over the {naming.baseline}, "
-        "and over what TVM's MetaSchedule finds in the same time. Operators without a measurement are in no mean."
+        "Tables of python -m experiments.tables: the best record of every operator over the vendor's best, and over "
+        "what TVM's MetaSchedule finds in the same time. Operators without a measurement are in no mean."
     )
     suites = list(operators.suites())
-    over_metaschedule = [keys.geomean_over_metaschedule(suite) for suite in suites]
+    over_metaschedule = [summaries.geomean_over_metaschedule(suite) for suite in suites]
     panels = [
-        wr.BarPlot(title=f"geometric mean of the {speedup}s", metrics=[keys.geomean(suite) for suite in suites]),
-        wr.BarPlot(title=f"geometric mean of the {speedup}s over MetaSchedule", metrics=over_metaschedule),
-        wr.CustomChart(
-            query={"summaryTable": {"tableKey": keys.speedups}},
-            chart_name="wandb/bar/v0",
-            chart_fields={"label": summaries.OPERATOR, "value": keys.speedup},
-            chart_strings={"title": f"{speedup} by operator"},
+        wr.BarPlot(
+            title="geometric mean of the speedups", metrics=[summaries.geomean_speedup(suite) for suite in suites]
         ),
-        wr.WeavePanelSummaryTable(table_name=keys.speedups),
+        wr.BarPlot(title="geometric mean of the speedups over MetaSchedule", metrics=over_metaschedule),
+        wr.CustomChart(
+            query={"summaryTable": {"tableKey": summaries.SPEEDUPS}},
+            chart_name="wandb/bar/v0",
+            chart_fields={"label": summaries.OPERATOR, "value": summaries.SPEEDUP},
+            chart_strings={"title": "speedup by operator"},
+        ),
+        wr.WeavePanelSummaryTable(table_name=summaries.SPEEDUPS),
     ]
     return Group("Speedup tables", text, "tables", panels)
 
