@@ -95,6 +95,27 @@ def _folders() -> Iterator[Path]:
     return SHIPPED.glob(f"*/*{SUFFIX}")
 
 
+def find(policy: str | Path) -> Path:
+    """The file or folder of a policy.
+
+    Args:
+        policy: One of `shipped`, or a path.
+
+    Raises:
+        UserError: If there is none.
+    """
+    for path in (SHIPPED / f"{policy}{SUFFIX}", SHIPPED / str(policy), Path(policy).expanduser()):
+        if path.exists():
+            return path
+    known = shipped()
+    if Path(policy).suffix or "/" in str(policy) or not known:
+        raise UserError(
+            f"there is no policy '{policy}'; give a file or folder that python -m experiments.pretrain made"
+            + (f", or one of {', '.join(known)}" if known else "")
+        )
+    raise unknown("policy", policy, known)
+
+
 def load(policy: str | Path, space: ScheduleSpace | None = None, unseen: bool = True) -> Policy:
     """Read a policy, checked whole before anything of it is used.
 
@@ -107,7 +128,7 @@ def load(policy: str | Path, space: ScheduleSpace | None = None, unseen: bool = 
     Raises:
         UserError: If there is none, or it is damaged or of another format.
     """
-    path = _path(policy)
+    path = find(policy)
     if path.is_dir():
         path = _best_of(path, space, unseen)
     with _explained(path), _opened(path) as file:
@@ -131,19 +152,6 @@ def save(policy: Policy, path: Path) -> None:
     facts = {key: value for key, value in {"format": FORMAT, **policy.facts}.items() if key != "sha256"}
     facts["sha256"] = _checksum(facts, arrays)
     write_whole(path, packed(arrays, metadata={KEY: json.dumps(facts)}))
-
-
-def _path(policy: str | Path) -> Path:
-    for path in (SHIPPED / f"{policy}{SUFFIX}", SHIPPED / str(policy), Path(policy).expanduser()):
-        if path.exists():
-            return path
-    known = shipped()
-    if Path(policy).suffix or "/" in str(policy) or not known:
-        raise UserError(
-            f"there is no policy '{policy}'; give a file or folder that python -m experiments.pretrain made"
-            + (f", or one of {', '.join(known)}" if known else "")
-        )
-    raise unknown("policy", policy, known)
 
 
 def _best_of(folder: Path, space: ScheduleSpace | None, unseen: bool) -> Path:

@@ -57,14 +57,17 @@ class Experience(Agent):
     unknown: str = "operator"
     exclude: list[str] | None = None
 
+    def __post_init__(self) -> None:
+        self.exclude = tuple(self.exclude)
+        if self.unknown not in UNKNOWN:
+            raise unknown("algo.unknown", self.unknown, UNKNOWN)
+
     def known(self, problem: TuningProblem) -> list[Prefix]:
         """Configs by how good they were on average, those of the problem's space.
 
         Raises:
             UserError: If there are no such tables, or they are of another kind of device.
         """
-        if self.unknown not in UNKNOWN:
-            raise unknown("algo.unknown", self.unknown, UNKNOWN)
         among = self._landscapes(problem)
         fitting = [each for each in among if each.space.encoding == problem.space.encoding]
         if not fitting:
@@ -102,6 +105,7 @@ class Ranking(Experience):
     batch: int = 8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check(1, math.inf, "batch")
 
     def search(self, problem: TuningProblem, seed: int) -> None:
@@ -118,6 +122,10 @@ class RankingGA(Experience, GeneticAlgorithm):
     """The genetic algorithm whose first population are the configs that were best on average elsewhere."""
 
     name: ClassVar[str] = "ranking_ga"
+
+    def __post_init__(self) -> None:
+        Experience.__post_init__(self)
+        GeneticAlgorithm.__post_init__(self)
 
     def first(self, problem: TuningProblem, rng: np.random.Generator, tried: set[Prefix]) -> list[Prefix | None]:
         """The best of the ranking, and random ones if that has not enough."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from sb3_contrib import MaskablePPO
 
 from agents.base import Agent
-from agents.policies import Policy, load
+from agents.policies import Policy, find, load
 from agents.ppo import PPO
 from agents.ranking import valid_ones
 from agents.torch_setup import small_torch
@@ -48,6 +48,7 @@ class Transfer(Agent):
     def __post_init__(self) -> None:
         self.check(1, math.inf, "n_envs", "n_epochs")
         self.check(0, math.inf, "ranked", "learning_rate", "ent_coef", "clone")
+        find(self.policy)
 
     def search(self, problem: TuningProblem, seed: int) -> None:
         """Try what was best elsewhere, then propose until the budget is spent."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +110,8 @@ def settings_of(cfg: DictConfig, folder: Path) -> HeldOut:
     recipe, splits = recipe_of(cfg), HELD_OUT if cfg.split is None else (cfg.split,)
     trainings = {split: _trainings(cfg, split, folder, recipe) for split in splits}
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    if cfg.resume is not None:
+        _check_same(Path(cfg.resume), plain)
     return HeldOut(
         comparison=_comparison(cfg, plain),
         splits=splits,
@@ -116,6 +120,21 @@ def settings_of(cfg: DictConfig, folder: Path) -> HeldOut:
         train_seeds=cfg.train_seeds,
         recipe=recipe,
     )
+
+
+def _check_same(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse to go on where finished policies or runs would be other ones now."""
+    before = folder / "config.json"
+    if not before.exists():  # ended before it began
+        return
+    earlier = json.loads(before.read_text())
+    fixed = ("device", "budget", "train_seeds", *(each.name for each in dataclasses.fields(Recipe)))
+    differing = [key for key in fixed if earlier[key] != config[key]]
+    if differing:
+        raise UserError(
+            f"resume={folder} goes on with the same study, but its {' and '.join(differing)} would be different; "
+            "leave what you gave for it away, or start a new study without resume="
+        )
 
 
 def _comparison(cfg: DictConfig, plain: dict[str, Any]) -> Settings:
@@ -130,7 +149,7 @@ def _comparison(cfg: DictConfig, plain: dict[str, Any]) -> Settings:
         store_path=None,
         reuse=False,
         resume=cfg.resume is not None,
-        config={**plain, "algos": {}},
+        config=plain,
     )
 
 
