@@ -14,7 +14,7 @@ from wpk_envs.devices.recorded import RecordedDevice
 from wpk_envs.envs.observation import Observer
 from wpk_envs.envs.tree import PrefixTree
 from wpk_envs.errors import UserError, unknown
-from wpk_envs.records.library import DEFAULT
+from wpk_envs.records.library import DEFAULT, shipped
 from wpk_envs.schedules import build_space
 from wpk_envs.schedules.space import ScheduleSpace
 
@@ -53,7 +53,6 @@ class Landscape:
         return PrefixTree(self.space, Observer(self.space))
 
 
-@functools.lru_cache(maxsize=4)
 def landscapes(tables: str | Path = DEFAULT) -> tuple[Landscape, ...]:
     """Everything that a folder of tables has, read once per process.
 
@@ -63,6 +62,11 @@ def landscapes(tables: str | Path = DEFAULT) -> tuple[Landscape, ...]:
     Raises:
         UserError: If there are no such tables, or one is damaged or of another version.
     """
+    return _landscapes(str(tables) if str(tables) in shipped() else str(Path(tables).expanduser().resolve()))
+
+
+@functools.lru_cache(maxsize=4)
+def _landscapes(tables: str) -> tuple[Landscape, ...]:
     device = RecordedDevice(tables)
     return tuple(_landscape(device, name, operator) for name, operator in device.operators.items())
 

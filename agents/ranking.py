@@ -58,7 +58,6 @@ class Experience(Agent):
     exclude: list[str] | None = None
 
     def __post_init__(self) -> None:
-        self.exclude = tuple(self.exclude)
         if self.unknown not in UNKNOWN:
             raise unknown("algo.unknown", self.unknown, UNKNOWN)
 

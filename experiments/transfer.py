@@ -23,7 +23,7 @@ from experiments.comparison.cells import Cell, Run
 from experiments.comparison.places import Place
 from experiments.comparison.running import Failure, Runs, run_all
 from experiments.comparison.scores import Scores, best_known
-from experiments.comparison.settings import Entrant, Settings
+from experiments.comparison.settings import Entrant
 from experiments.comparison.standings import standings
 from experiments.files import check_writable, publish, write_json
 from experiments.held_out import HeldOut, headline, headline_table, settings_of
@@ -88,7 +88,9 @@ def _result(
 ) -> dict[str, Any]:
     """What one way of holding out gave; written and shown."""
     entrants: dict[str, Entrant] = {**given.groups[split], **given.groups["common"]}
-    settings: Settings = dataclasses.replace(given.comparison, entrants=entrants)
+    algos = {label: {"name": each.algo, **each.settings} for label, each in entrants.items()}
+    config = {**given.comparison.config, "algos": algos}
+    settings = dataclasses.replace(given.comparison, entrants=entrants, config=config)
     runs = {**finished[split], **finished["common"]}
     known = best_known({op: place.best_known(op) for op in place.operators}, list(runs.values()))
     wanted = {cell: run for cell, run in runs.items() if cell.algo in entrants and cell.op in place.operators}
