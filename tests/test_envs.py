@@ -36,6 +36,7 @@ def play(env: ScheduleEnv, vector) -> tuple[np.ndarray, float, bool, bool, dict]
 
 def random_walk(env: ScheduleEnv, rng: np.random.Generator, episodes: int) -> list[tuple]:
     steps = []
+    env.action_space.seed(int(rng.integers(1000)))
     for _ in range(episodes):
         env.reset(seed=int(rng.integers(1000)))
         ended = False

@@ -1,0 +1,75 @@
+"""The contract between those who offer a way to compute a node and those who choose and run it.
+
+A *provider* is a module with four functions; `wpk_envs.planner.providers` lists them::
+
+    unavailable() -> str                                 why it can offer nothing here; empty if it can
+    offers(graph, node, target) -> list[Implementation]  ways to compute a node, the more promising first
+    pack(graph, node, implementation) -> {name: array}   the node's constants as the implementation reads them
+    bind(settings, inputs, outputs, constants, resources) -> Call
+
+`offers` and `pack` are asked while a plan is made; `bind` alone when one is loaded, so it knows nothing but what a
+plan file holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wpk_envs.core import DeviceInfo
+
+Call = Callable[[], Any]
+"""A step of a plan, bound to its buffers: calling it reads the inputs and writes the outputs."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """A way to compute one node.
+
+    Attributes:
+        provider: Name of the provider that made the offer.
+        label: What it is, for people: ``"winograd_conv F(4x4)"``, ``"oneDNN brgconv:avx512_core"``.
+        inputs: Layout of each activation that the node reads (`Graph.activations`), in order.
+        outputs: Layout of each tensor that the node makes, in order.
+        settings: Everything that `bind` needs beside buffers and constants, as plain data.
+        cost_us: What one call took when it was measured alone; none if it was not measured.
+    """
+
+    provider: str
+    label: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    cost_us: float | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What offers are made for.
+
+    Attributes:
+        device: The device.
+        layouts: Layouts of images to offer for, such as ``("plain", "NHWC", "NCHW16c")``.
+    """
+
+    device: DeviceInfo
+    layouts: tuple[str, ...]
+
+    @property
+    def threads(self) -> int:
+        """Threads that one call uses."""
+        return self.device.threads
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What calls are bound with.
+
+    Attributes:
+        threads: Threads that one call uses.
+        functions: Compiled kernels by name; they take tensors (anything that speaks DLPack).
+    """
+
+    threads: int
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
