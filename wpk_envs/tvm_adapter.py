@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,16 @@ def to_tensor(array: np.ndarray) -> Any:
 
 
 def compile_cpu(module: tvm.IRModule, target: Mapping[str, Any]) -> CompiledKernel:
-    """Lower and JIT-compile a module's ``main`` for a CPU.
+    """Lower and JIT-compile a module's ``main`` for a CPU: `build_cpu`'s function, ready to call.
+
+    Returns:
+        The function; it stays valid for as long as it is referenced.
+    """
+    return build_cpu(module, target).get_function("main", query_imports=True)
+
+
+def build_cpu(module: tvm.IRModule, target: Mapping[str, Any], name: str = "main") -> Any:
+    """Lower a module's ``main`` and generate code for a CPU.
 
     The lowering is TVM's own pipeline (``tvm.s_tir.pipeline``) without the passes that only concern GPUs,
     narrow floats and asynchronous copies, and without the elimination of common subexpressions, which LLVM
@@ -68,14 +77,56 @@ def compile_cpu(module: tvm.IRModule, target: Mapping[str, Any]) -> CompiledKern
     Args:
         module: A ``tvm.IRModule`` of scheduled TensorIR with one function ``main``.
         target: A TVM target of kind ``llvm`` as plain data.
+        name: What the function is called in the library.
 
     Returns:
-        The function; it stays valid for as long as it is referenced.
+        TVM's runtime module: ``get_function(name)`` compiles it in memory, `export_library` writes it to a file.
     """
     llvm = target_of(target)
-    lowered = _lowering()(tirx.transform.BindTarget(llvm.with_host(llvm))(module))
-    library = tvm.get_global_func("target.build.llvm")(lowered, llvm)
-    return library.get_function("main", query_imports=True)
+    named = tvm.IRModule({name: module["main"].with_attr("global_symbol", name)})
+    lowered = _lowering()(tirx.transform.BindTarget(llvm.with_host(llvm))(named))
+    return tvm.get_global_func("target.build.llvm")(lowered, llvm)
+
+
+def export_library(modules: Sequence[Any], path: str) -> None:
+    """Link what `build_cpu` made, one or more, into one shared library that TVM's runtime alone can load.
+
+    Raises:
+        RuntimeError: If there is no C++ compiler to link with.
+    """
+    first, *others = modules
+    for other in others:
+        first.import_module(other)
+    try:
+        first.export_library(path)
+    finally:
+        first.clear_imports()
+
+
+def relayout(module: tvm.IRModule, maps: Mapping[str, Callable[..., tuple[Any, ...]]]) -> tvm.IRModule:
+    """Let a scheduled module's ``main`` find buffers of its arguments in other layouts; its loops stay as they are.
+
+    Args:
+        module: One function whose blocks access whole buffers by index.
+        maps: By argument's name, indices in the old buffer to indices in the new one. They must be one to one; the new
+            buffer has just the shape that they reach.
+    """
+    schedule = s_tir.Schedule(module)
+    for name, index_map in maps.items():
+        block, place = _accesses(schedule, name)
+        schedule.transform_layout(block, place, index_map, assume_injective_transform=True)
+    return schedule.mod
+
+
+def _accesses(schedule: Any, name: str) -> tuple[Any, tuple[str, int]]:
+    """A block that reads or writes a buffer, and which of its buffers that is."""
+    for handle in schedule.get_child_blocks(schedule.get_sblock("root")):
+        block = schedule.get(handle)
+        for kind, regions in (("read", block.reads), ("write", block.writes)):
+            for position, region in enumerate(regions):
+                if region.source.name == name:
+                    return handle, (kind, position)
+    raise ValueError(f"no block accesses '{name}'")
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,19 @@
 """The contract between those who offer a way to compute a node and those who choose and run it.
 
-A *provider* is a module with four functions; `wpk_envs.planner.providers` lists them::
-
-    unavailable() -> str                                 why it can offer nothing here; empty if it can
-    offers(graph, node, target) -> list[Implementation]  ways to compute a node, the more promising first
-    pack(graph, node, implementation) -> {name: array}   the node's constants as the implementation reads them
-    bind(settings, inputs, outputs, constants, resources) -> Call
-
-`offers` and `pack` are asked while a plan is made; `bind` alone when one is loaded, so it knows nothing but what a
-plan file holds.
+A `Provider` is a module, or an object, with four functions; `wpk_envs.planner.providers` lists them. `offers` and
+`pack` are asked while a plan is made; `bind` alone when one is loaded, so it knows nothing but what a plan file holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from wpk_envs.core import DeviceInfo
+from wpk_envs.planner.graph import Graph, Node
 
 Call = Callable[[], Any]
 """A step of a plan, bound to its buffers: calling it reads the inputs and writes the outputs."""
@@ -73,3 +69,34 @@ class Resources:
 
     threads: int
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+
+class Provider(Protocol):
+    """Offers implementations of nodes, prepares their constants and binds their calls."""
+
+    def unavailable(self) -> str:
+        """Why it can offer nothing here, in a sentence; empty if it can."""
+
+    def offers(self, graph: Graph, node: Node, target: Target) -> list[Implementation]:
+        """Ways to compute a node, the more promising first; none if it has none."""
+
+    def pack(self, graph: Graph, node: Node, implementation: Implementation) -> dict[str, np.ndarray]:
+        """The node's constants as the implementation reads them, by a name of the provider's choice."""
+
+    def bind(
+        self,
+        settings: Mapping[str, Any],
+        inputs: Sequence[np.ndarray],
+        outputs: Sequence[np.ndarray],
+        constants: Mapping[str, np.ndarray],
+        resources: Resources,
+    ) -> Call:
+        """Bind a call to its buffers.
+
+        Args:
+            settings: Of the implementation.
+            inputs: A buffer per activation: contiguous, aligned to 64 bytes, in its layout's shape.
+            outputs: A buffer per output, as those.
+            constants: What `pack` gave.
+            resources: Threads and compiled kernels.
+        """

@@ -1,0 +1,145 @@
+"""Everything that could compute a node, and what it costs alone.
+
+Nodes that compute the same on tensors of the same shapes are one *case*: their offers are collected and timed once.
+Costs are measured when somebody first asks for them, on buffers that the caches hold: a shortlist, no verdict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+
+from wpk_envs.core import stable_hash
+from wpk_envs.devices.timing import estimate_seconds, interleave
+from wpk_envs.planner import layouts, providers
+from wpk_envs.planner.assembly import CONVERT, VIEW
+from wpk_envs.planner.buffers import aligned
+from wpk_envs.planner.graph import Graph, Node, Tensor
+from wpk_envs.planner.implementation import Call, Implementation, Provider, Resources, Target
+
+ROUNDS = 3
+"""Samples of a call; the least counts."""
+
+
+def case_of(graph: Graph, node: Node) -> str:
+    """Hash of what a node computes: operation, attributes and shapes, which inputs are constants."""
+    inputs = [[name in graph.constants, graph.tensors[name].shape, graph.tensors[name].dtype] for name in node.inputs]
+    same = [node.inputs.index(name) for name in node.inputs]
+    return stable_hash([node.op, _plain(node.attributes), inputs, same])
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+class Offers:
+    """Implementations of a graph's nodes with their costs.
+
+    Args:
+        graph: The optimised graph.
+        offering: Providers by name.
+        target: What offers are made for.
+        resources: What calls are bound with.
+    """
+
+    def __init__(self, graph: Graph, offering: Mapping[str, Provider], target: Target, resources: Resources) -> None:
+        self.graph = graph
+        self.offering = offering
+        self.target = target
+        self.resources = resources
+        self._of_case: dict[str, list[Implementation]] = {}
+        self._costs: dict[tuple[str, int], float] = {}
+        self.conversion = functools.lru_cache(maxsize=None)(self._conversion)
+
+    def of(self, node: Node) -> list[Implementation]:
+        """Every offer for a node."""
+        case = case_of(self.graph, node)
+        if case not in self._of_case:
+            self._of_case[case] = _views(self.graph, node, self.target) or [
+                offer for provider in self.offering.values() for offer in provider.offers(self.graph, node, self.target)
+            ]
+        return self._of_case[case]
+
+    def cost_us(self, node: Node, offer: Implementation) -> float:
+        """What one call takes alone, in microseconds; infinite for an offer that fails."""
+        if offer.provider == VIEW:
+            return 0.0
+        key = (case_of(self.graph, node), self.of(node).index(offer))
+        if key not in self._costs:
+            self._costs[key] = self._measure(self.graph, node, offer)
+        return self._costs[key]
+
+    def known_cost_us(self, node: Node, offer: Implementation) -> float | None:
+        """The cost if it was measured already."""
+        if offer.provider == VIEW:
+            return 0.0
+        return self._costs.get((case_of(self.graph, node), self.of(node).index(offer)))
+
+    def set_cost(self, node: Node, offer: Implementation, cost_us: float) -> None:
+        """Replace a cost by a better informed one."""
+        self._costs[(case_of(self.graph, node), self.of(node).index(offer))] = cost_us
+
+    def drop(self, node: Node, label: str) -> None:
+        """Offer an implementation no longer, for any node of this case."""
+        case = case_of(self.graph, node)
+        kept = [(offer, self.known_cost_us(node, offer)) for offer in self.of(node) if offer.label != label]
+        self._costs = {key: cost for key, cost in self._costs.items() if key[0] != case}
+        self._of_case[case] = [offer for offer, _ in kept]
+        for offer, cost in kept:
+            if cost is not None:
+                self.set_cost(node, offer, cost)
+
+    def _conversion(self, tensor: Tensor, source: str, sink: str) -> Implementation:
+        """The fastest way to give a tensor another layout, with its cost."""
+        node = Node("convert", CONVERT, ("x",), ("y",), {"from": source, "to": sink})
+        graph = Graph("", ("x",), ("y",), (node,), {"x": tensor, "y": tensor}, {})
+        offers = [offer for provider in self.offering.values() for offer in provider.offers(graph, node, self.target)]
+        timed = [dataclasses.replace(offer, cost_us=self._measure(graph, node, offer)) for offer in offers]
+        return min(timed, key=lambda offer: offer.cost_us or 0.0)
+
+    def _measure(self, graph: Graph, node: Node, offer: Implementation) -> float:
+        call = self.bound(graph, node, offer)
+        call()
+        estimate = estimate_seconds(call, self.target.threads)
+        (samples,) = interleave([call], [estimate], ROUNDS, self.target.threads)
+        return min(samples)
+
+    def bound(self, graph: Graph, node: Node, offer: Implementation) -> Call:
+        """An offer on buffers of its own, filled with random numbers."""
+        rng = np.random.default_rng(0)
+        names = (*graph.activations(node), *node.outputs)
+        arrays = [
+            aligned(layouts.to_buffer(_random(rng, graph.tensors[name]), layout))
+            for name, layout in zip(names, (*offer.inputs, *offer.outputs))
+        ]
+        inputs, outputs = arrays[: len(offer.inputs)], arrays[len(offer.inputs) :]
+        packed = self.offering[offer.provider].pack(graph, node, offer)
+        constants = {role: aligned(array) for role, array in packed.items()}
+        return providers.binder(offer.provider)(offer.settings, inputs, outputs, constants, self.resources)
+
+
+def _random(rng: np.random.Generator, tensor: Tensor) -> np.ndarray:
+    if tensor.dtype == "float32":
+        return rng.standard_normal(tensor.shape, dtype=np.float32)
+    return np.zeros(tensor.shape, tensor.dtype)
+
+
+def _views(graph: Graph, node: Node, target: Target) -> list[Implementation]:
+    """A reshape is no call in the plain layout; nor in others for an image of one pixel whose channels fill blocks."""
+    if node.op != "reshape":
+        return []
+    found = [Implementation(VIEW, "view", (layouts.PLAIN,), (layouts.PLAIN,))]
+    shape = graph.tensors[node.inputs[0]].shape
+    if len(shape) == 4 and shape[2:] == (1, 1):
+        lie_alike = [
+            layout
+            for layout in target.layouts
+            if layout != layouts.PLAIN and shape[1] % (layouts.block_of(layout) or 1) == 0
+        ]
+        found += [Implementation(VIEW, "view", (layout,), (layouts.PLAIN,)) for layout in lie_alike]
+    return found

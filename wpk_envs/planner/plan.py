@@ -1,0 +1,220 @@
+"""Plan files, and how to run one: ``wpk_envs.planner.load("plan")(x)``.
+
+A plan is a folder:
+
+- ``plan.json``: readable: what it was made for, buffers, steps, and why each was chosen; checksums of the other files
+- ``kernels.so``: our compiled kernels, if there are any in it
+- ``weights.safetensors``: constants, prepacked for the implementations that read them
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wpk_envs.errors import UserError
+from wpk_envs.files import write_whole
+from wpk_envs.planner import validator
+from wpk_envs.planner.buffers import arena, part
+from wpk_envs.planner.implementation import Resources
+from wpk_envs.planner.memory import ALIGNMENT
+from wpk_envs.planner.program import Program
+
+FORMAT = 1
+PLAN, KERNELS, WEIGHTS = "plan.json", "kernels.so", "weights.safetensors"
+
+
+class Plan:
+    """A loaded plan: call it with the model's inputs.
+
+    Buffers are allocated once and every call uses them: one plan per thread (`copy` gives another over the same
+    weights).
+
+    Args:
+        header: The content of ``plan.json``.
+        constants: Arrays by name.
+        resources: Threads and compiled kernels.
+    """
+
+    def __init__(self, header: Mapping[str, Any], constants: Mapping[str, np.ndarray], resources: Resources) -> None:
+        self.header = header
+        self._constants = constants
+        self._resources = resources
+        self.program = Program(header["program"], constants, resources)
+        self._ports = header["program"]["inputs"]
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return str(self.header["model"])
+
+    def copy(self) -> Plan:
+        """The same plan with buffers of its own, for another thread."""
+        return Plan(self.header, self._constants, self._resources)
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the model.
+
+        Args:
+            inputs: One array per input of the model, NumPy's or torch's, of the very shape and type that the plan was
+                made for.
+
+        Returns:
+            A new NumPy array; a tuple of them if the model has several outputs.
+
+        Raises:
+            UserError: For another number of inputs, another shape or another type.
+        """
+        arrays = [np.asarray(each) for each in inputs]
+        self._check(arrays)
+        outputs = self.program.compute(arrays)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _check(self, arrays: Sequence[np.ndarray]) -> None:
+        if len(arrays) != len(self._ports):
+            names = ", ".join(port["name"] for port in self._ports)
+            raise UserError(f"{self.name} takes {len(self._ports)} inputs ({names}), not {len(arrays)}")
+        for array, port in zip(arrays, self._ports):
+            if list(array.shape) != port["shape"] or str(array.dtype) != port["dtype"]:
+                raise UserError(
+                    f"input {port['name']} of {self.name} must be {port['dtype']} of shape {port['shape']}, not "
+                    f"{array.dtype} of shape {list(array.shape)}; a plan is made for one shape: plan again for another"
+                )
+
+
+def save(
+    folder: Path,
+    header: Mapping[str, Any],
+    constants: Mapping[str, np.ndarray],
+    link: Callable[[Path], None] | None,
+) -> None:
+    """Write a plan; nothing of it is there before all of it is.
+
+    Args:
+        folder: Made anew; a plan that it holds is replaced.
+        header: What `Plan` is made of; format and checksums are added.
+        constants: Arrays by name.
+        link: Writes the kernels' library to a path; none if the plan has no kernels.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    from safetensors.numpy import save_file
+
+    folder = folder.absolute()
+    making = folder.with_name(f".{folder.name}.making")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    try:
+        save_file(dict(constants), making / WEIGHTS)
+        if link is not None:
+            link(making / KERNELS)
+        files = {each.name: _checksum(each) for each in sorted(making.iterdir())}
+        whole = {"format": FORMAT, **header, "files": files}
+        write_whole(making / PLAN, (json.dumps(whole, indent=1) + "\n").encode())
+        if folder.exists():
+            shutil.rmtree(folder)
+        making.rename(folder)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+
+
+def load(path: str | Path) -> Plan:
+    """Load a plan.
+
+    Args:
+        path: The folder that planning wrote.
+
+    Raises:
+        UserError: If it is no plan, is damaged, of another version, or was made for another machine.
+    """
+    folder = Path(path)
+    header = _header(folder)
+    used = {step["provider"] for step in header["program"]["steps"]}
+    validator.check(header["made_for"], used, str(folder))
+    _check_files(folder, header["files"])
+    functions = _functions(folder / KERNELS) if KERNELS in header["files"] else {}
+    return Plan(header, _constants(folder / WEIGHTS), Resources(int(header["made_for"]["threads"]), functions))
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    try:
+        header = json.loads((folder / PLAN).read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"there is no plan in {folder}: it has no {PLAN}; experiments.plan writes one") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"the plan {folder} is damaged: {PLAN} cannot be read ({error}); plan again") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        found = header.get("format") if isinstance(header, dict) else None
+        raise UserError(f"the plan {folder} has format {found}, and this version reads {FORMAT}; plan again")
+    return header
+
+
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    for name, checksum in files.items():
+        if not (folder / name).exists():
+            raise UserError(f"the plan {folder} is damaged: {name} is missing; plan again")
+        if _checksum(folder / name) != checksum:
+            raise UserError(f"the plan {folder} is damaged: {name} is not what was written; plan again")
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+class _Functions(Mapping[str, Callable[..., Any]]):
+    """Kernels of a library, by name."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        return self._library.get_function(name, query_imports=True)
+
+    def __iter__(self) -> Any:
+        raise TypeError("a library does not list its kernels")
+
+    def __len__(self) -> int:
+        raise TypeError("a library does not count its kernels")
+
+
+def _functions(path: Path) -> Mapping[str, Callable[..., Any]]:
+    """Load a kernels' library with TVM's runtime alone, which takes milliseconds where TVM takes seconds."""
+    import importlib.util
+
+    import tvm_ffi
+
+    found = importlib.util.find_spec("tvm")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    runtime = Path(found.submodule_search_locations[0]) / "lib" / "libtvm_runtime.so"
+    ctypes.CDLL(str(runtime), ctypes.RTLD_GLOBAL)
+    return _Functions(tvm_ffi.load_module(str(path)))
+
+
+def _constants(path: Path) -> dict[str, np.ndarray]:
+    """All arrays, aligned in one piece of memory."""
+    from safetensors.numpy import load_file
+
+    arrays = load_file(path)
+    places, end = {}, 0
+    for name, array in arrays.items():
+        places[name] = end
+        end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+    memory, found = arena(end), {}
+    for name, array in arrays.items():
+        found[name] = part(memory, places[name], array.shape, str(array.dtype))
+        found[name][...] = array
+    return found

@@ -1,0 +1,104 @@
+"""Every operation as the framework computes it: the candidate that a node always has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from wpk_envs.planner import layouts
+from wpk_envs.planner.graph import Graph, Node
+from wpk_envs.planner.implementation import Call, Implementation, Resources, Target
+from wpk_envs.planner.operations import evaluate
+
+CHANNELS_LAST = ("conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool", "unary", "binary", "batch_norm")
+"""Operations that torch also computes on images in NHWC, which it calls channels_last."""
+
+
+def unavailable() -> str:
+    """Torch is always there."""
+    return ""
+
+
+def offers(graph: Graph, node: Node, target: Target) -> list[Implementation]:
+    """The operation on plain tensors, and on images in NHWC where torch has that."""
+    if node.op in ("convert", "reshape"):
+        return []
+    found = [_offer(graph, node, layouts.PLAIN)]
+    tensors = [graph.tensors[name] for name in (*graph.activations(node), *node.outputs)]
+    images = all(len(tensor.shape) == 4 for tensor in tensors)
+    if node.op in CHANNELS_LAST and images and layouts.NHWC in target.layouts:
+        found.append(_offer(graph, node, layouts.NHWC))
+    return found
+
+
+def _offer(graph: Graph, node: Node, layout: str) -> Implementation:
+    activations = graph.activations(node)
+    settings = {
+        "op": node.op,
+        "attributes": dict(node.attributes),
+        "constants": [name in graph.constants for name in node.inputs],
+        "layout": layout,
+        "dtypes": [graph.tensors[name].dtype for name in node.outputs],
+    }
+    label = "torch channels_last" if layout == layouts.NHWC else "torch"
+    if node.op == "framework":
+        label = f"{node.attributes['framework']} {node.attributes.get('target', '')}".strip()
+    return Implementation(
+        "torch", label, inputs=(layout,) * len(activations), outputs=(layout,) * len(node.outputs), settings=settings
+    )
+
+
+def pack(graph: Graph, node: Node, implementation: Implementation) -> dict[str, np.ndarray]:
+    """The constants as they are, numbered."""
+    values = [graph.constants[name] for name in node.inputs if name in graph.constants]
+    return {str(position): value for position, value in enumerate(values)}
+
+
+def bind(
+    settings: Mapping[str, Any],
+    inputs: Sequence[np.ndarray],
+    outputs: Sequence[np.ndarray],
+    constants: Mapping[str, np.ndarray],
+    resources: Resources,
+) -> Call:
+    """A call that computes the operation in torch and copies the result into the outputs."""
+    import torch
+
+    last = settings["layout"] == layouts.NHWC
+    given = iter([_view(torch.from_numpy(array), last) for array in inputs])
+    fixed = iter([_constant(torch.from_numpy(constants[name]), last) for name in sorted(constants, key=int)])
+    arguments = [next(fixed) if is_constant else next(given) for is_constant in settings["constants"]]
+    results = [_view(torch.from_numpy(array), last) for array in outputs]
+    compute = _computing(settings)
+
+    def call() -> None:
+        with torch.inference_mode():
+            for result, value in zip(results, compute(arguments)):
+                result.copy_(value)
+
+    return call
+
+
+def _computing(settings: Mapping[str, Any]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    if settings["op"] == "framework":
+        from wpk_envs.planner import framework
+
+        prepared = framework.make(settings["attributes"])
+        return lambda arguments: prepared(*arguments)
+    node = Node("", settings["op"], (), (), settings["attributes"])
+    return lambda arguments: evaluate(node, arguments)
+
+
+def _view(tensor: Any, channels_last: bool) -> Any:
+    """A buffer as torch sees it: an NHWC one as [N, C, H, W] with other strides."""
+    return tensor.permute(0, 3, 1, 2) if channels_last else tensor
+
+
+def _constant(tensor: Any, channels_last: bool) -> Any:
+    import torch
+
+    if channels_last and tensor.dim() == 4:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    return tensor

@@ -1,0 +1,77 @@
+"""What a plan was made for, and whether this is it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from wpk_envs.devices.host import X86_FEATURES, available_cores, cpu_flags, model_name
+from wpk_envs.errors import UserError
+
+PACKAGES = {
+    "kernels": ("apache-tvm", "apache-tvm-ffi"),
+    "onednn": ("onednn-cpu-gomp",),
+    "torch": ("torch",),
+}
+"""Distributions whose code runs in a plan, by provider of its steps."""
+
+
+def validator(providers: Collection[str], threads: int) -> dict[str, Any]:
+    """This host and its versions, as far as a plan with steps of these providers depends on them."""
+    flags = cpu_flags()
+    packages = sorted({package for provider in providers for package in PACKAGES[provider]})
+    return {
+        "machine": platform.machine(),
+        "cpu": model_name(),
+        "instruction_sets": [feature for feature in X86_FEATURES if feature in flags],
+        "threads": threads,
+        "versions": {package: _version(package) for package in packages},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def check(made_for: Mapping[str, Any], providers: Collection[str], where: str) -> None:
+    """Refuse a plan that was made for something else.
+
+    Args:
+        made_for: The plan's header.
+        providers: Of its steps.
+        where: The plan, for the error.
+
+    Raises:
+        UserError: In a sentence that says what differs.
+    """
+    here = validator(providers, int(made_for["threads"]))
+    differences = [
+        f"{_WORDS[name]} was {_text(made_for.get(name))} and is {_text(here[name])}"
+        for name in _WORDS
+        if made_for.get(name) != here[name]
+    ]
+    if here["threads"] > available_cores():
+        differences.append(f"it wants {here['threads']} threads and there are {available_cores()} cores")
+    if differences:
+        raise UserError(
+            f"the plan {where} was made for another machine or version: {'; '.join(differences)}; plan again here"
+        )
+
+
+_WORDS = {
+    "machine": "the machine",
+    "cpu": "the CPU",
+    "instruction_sets": "its instruction set",
+    "versions": "the software",
+}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {version}" for name, version in value.items()) or "none"
+    return " ".join(value) if isinstance(value, list) else repr(value)
