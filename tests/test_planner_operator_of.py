@@ -1,0 +1,92 @@
+"""Nodes as operators: the same numbers, and none where operators cannot express a node."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from tests.planner_graphs import Builder, resnet18
+from wpk_envs.operators import Conv2d, Gemm, suites
+from wpk_envs.planner import operations
+from wpk_envs.planner.graph import Tensor
+from wpk_envs.planner.operator_of import operator_of
+from wpk_envs.planner.passes import optimise
+
+
+def only(b: Builder, output: str):
+    graph, _ = optimise(b.graph(output))
+    (node,) = graph.nodes
+    return graph, node
+
+
+def test_resnet18_has_the_operators_of_its_suite():
+    graph, _ = optimise(resnet18())
+    found = [operator for node in graph.nodes if (operator := operator_of(graph, node))]
+    assert Counter(found) == Counter({member.operator: member.count for member in suites()["resnet18"].members})
+    assert list(dict.fromkeys(found)) == [member.operator for member in suites()["resnet18"].members]
+
+
+def test_a_convolution_computes_what_its_operator_says():
+    b = Builder()
+    x, other = b.input(2, 4, 9, 7), b.input(2, 6, 5, 5)
+    conv = b.add(
+        "conv2d",
+        x,
+        b.random(6, 2, 3, 2),
+        b.random(6),
+        stride=(2, 2),
+        padding=(1, 2),
+        dilation=(1, 2),
+        groups=2,
+        bias=True,
+    )
+    graph, node = only(b, b.unary("relu6", b.binary("add", conv, other)))
+    operator = operator_of(graph, node)
+    assert operator == Conv2d(
+        batch=2, channels=4, height=9, width=7, filters=6, kernel=(3, 2), stride=2, padding=(1, 2), dilation=(1, 2),
+        groups=2, bias=True, residual=True, activation="relu6",
+    )  # fmt: skip
+    assert_computes(graph, node, operator)
+
+
+def test_leading_dimensions_of_a_gemm_are_rows():
+    b = Builder()
+    x, other = b.input(2, 3, 4), b.input(2, 3, 5)
+    graph, node = only(b, b.unary("relu", b.binary("add", b.gemm(x, 5, bias=True), other)))
+    operator = operator_of(graph, node)
+    assert operator == Gemm(6, 5, 4, bias=True, residual=True, activation="relu")
+    assert_computes(graph, node, operator)
+
+
+def assert_computes(graph, node, operator):
+    given = operator.random_inputs(np.random.default_rng(0))
+    inputs = [
+        torch.from_numpy(given[name]).reshape(graph.tensors[tensor].shape)
+        for name, tensor in zip(operator.input_shapes, node.inputs)
+    ]
+    (result,) = operations.evaluate(node, inputs)
+    np.testing.assert_allclose(result.numpy().reshape(operator.output_shape), operator.reference(given), atol=1e-5)
+
+
+def test_what_operators_cannot_express_is_none():
+    b = Builder()
+    x = b.input(2, 3)
+    parts = [b.unary("gelu", b.gemm(x, 4)), b.add("matmul", x, b.transpose(x, 1, 0)), b.unary("relu", x)]
+    graph, _ = optimise(b.graph(*parts))
+    assert [operator_of(graph, node) for node in graph.nodes if node.op != "transpose"] == [None] * 3
+
+
+@pytest.mark.parametrize("change", ["dtype", "computed weight"])
+def test_operators_are_float32_with_constant_weights(change):
+    b = Builder()
+    graph = b.graph(b.gemm(b.input(2, 3), 4))
+    (node,) = graph.nodes
+    if change == "dtype":
+        graph = dataclasses.replace(graph, tensors={**graph.tensors, node.output: Tensor((2, 4), "float64")})
+    else:
+        graph = dataclasses.replace(graph, constants={})
+    assert operator_of(graph, node) is None
