@@ -32,10 +32,8 @@ def max_abs_error(got: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> fl
     """The largest deviation of any output; infinite for NaN or another shape."""
     if any(one.shape != other.shape for one, other in zip(got, wanted)):
         return float("inf")
-    errors = [
-        np.abs(one.astype(np.float64) - other.astype(np.float64)).max(initial=0.0) for one, other in zip(got, wanted)
-    ]
-    error = float(max(errors, default=0.0))
+    pairs = [(one.astype(np.float64), other.astype(np.float64)) for one, other in zip(got, wanted)]
+    error = float(max((np.abs(one - other).max(initial=0.0) for one, other in pairs), default=0.0))
     return error if np.isfinite(error) else float("inf")
 
 
@@ -54,12 +52,12 @@ def step_errors(assembly: Assembly, program: Program, inputs: Sequence[np.ndarra
         buffer[...] = given
     for step, call in zip(assembly.steps, program.calls):
         activations = iter([_canonical(assembly, program, name) for name in step.inputs])
-        given = [graph.constants[name] if name in graph.constants else next(activations) for name in step.node.inputs]
+        read = [graph.constants[name] if name in graph.constants else next(activations) for name in step.node.inputs]
         call()
         if step.node.op == CONVERT:
             continue
         with torch.inference_mode():
-            wanted = [each.numpy() for each in evaluate(step.node, [torch.from_numpy(each) for each in given])]
+            wanted = [each.numpy() for each in evaluate(step.node, [torch.from_numpy(each) for each in read])]
         got = [_canonical(assembly, program, name) for name in step.outputs]
         scale = max((float(np.abs(each).max(initial=0.0)) for each in wanted), default=0.0) or 1.0
         errors.append(StepError(step.node.name, step.implementation.label, max_abs_error(got, wanted) / scale))

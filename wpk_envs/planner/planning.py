@@ -147,8 +147,8 @@ class Planner:
                 self.offers.drop(node, error.label)
                 return error
         raise UserError(
-            f"no plan keeps the error within strict={strict:g}: the most exact one errs by {planned.max_abs_error:.1e}; "
-            "allow a larger error"
+            f"no plan keeps the error within strict={strict:g}: "
+            f"the most exact one errs by {planned.max_abs_error:.1e}; allow a larger error"
         )
 
     def _fastest(
