@@ -185,6 +185,11 @@ def _concat(attributes: dict[str, Any], *parts: Any) -> Any:
     return torch.cat(parts, attributes["axis"])
 
 
+def _convert(attributes: dict[str, Any], x: Any) -> Any:
+    """The same tensor in another layout, attributes ``from`` and ``to``: a plan puts it where layouts meet."""
+    return x
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "conv2d": _conv2d,
     "gemm": _gemm,
@@ -200,6 +205,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "reshape": _reshape,
     "transpose": _transpose,
     "concat": _concat,
+    "convert": _convert,
 }
 """Every operation but ``framework``, which is whatever the model's framework computes: see `planner.framework`."""
 
