@@ -78,14 +78,21 @@ class Planned:
     dropped: Mapping[str, str] = field(default_factory=dict)
 
 
+SWITCHES = ("assign_layouts", "plan_memory")
+"""Parts of planning that can be left out like passes: then all tensors stay in the plain layout, and buffers share
+no memory."""
+
+
 def image_layouts(device: DeviceInfo) -> tuple[str, ...]:
     """Layouts of images that are worth offering on a device."""
     return layouts.PLAIN, layouts.NHWC, layouts.blocked(device.limits["vector_lanes"])
 
 
-def drafts_of(device: DeviceInfo) -> dict[str, tuple[str, ...]]:
+def drafts_of(device: DeviceInfo, skip: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
     """The layouts that each draft of a plan may use."""
     plain, last, blocks = image_layouts(device)
+    if "assign_layouts" in skip:
+        return {"plain only": (plain,)}
     return {"any layout": (plain, last, blocks), f"{blocks} only": (plain, blocks), "NHWC only": (plain, last)}
 
 
@@ -98,6 +105,7 @@ class Planner:
         offering: Providers by name.
         functions: Kernels by name, compiled on demand.
         say: Told what is being done.
+        skip: Which of `SWITCHES` to leave out.
     """
 
     def __init__(
@@ -107,6 +115,7 @@ class Planner:
         offering: Mapping[str, Provider],
         functions: Mapping[str, Callable[..., Any]],
         say: Say = lambda text: None,
+        skip: Sequence[str] = (),
     ) -> None:
         self.graph = graph
         self.device = device
@@ -114,6 +123,7 @@ class Planner:
         self.resources = Resources(device.threads, functions)
         self.offers = Offers(graph, offering, Target(device, image_layouts(device)), self.resources)
         self.say = say
+        self.skip = tuple(skip)
 
     def plan(
         self, inputs: Sequence[np.ndarray], reference: Sequence[np.ndarray], strict: float | None = None
@@ -163,12 +173,13 @@ class Planner:
 
     def _drafts(self) -> list[Drafted]:
         found: list[Drafted] = []
-        for name, allowed in drafts_of(self.device).items():
+        drafts = drafts_of(self.device, self.skip)
+        for name, allowed in drafts.items():
             self.say(f"choosing candidates: {name}")
             try:
                 choice = choose(self.offers, allowed)
             except UserError:
-                if name == "any layout":
+                if name == next(iter(drafts)):
                     raise
                 continue  # some node has no offer in these layouts
             if any(choice.chosen == draft.chosen for draft in found):
@@ -179,7 +190,8 @@ class Planner:
 
     def _draft(self, name: str, chosen: Mapping[str, Implementation], standings: Sequence[Standing] = ()) -> Drafted:
         assembly = assemble(self.graph, chosen, self.offers.conversion)
-        memory, constants = plan_memory(assembly), Constants()
+        memory = plan_memory(assembly, share="plan_memory" not in self.skip)
+        constants = Constants()
         described = describe(assembly, memory, constants, self.offering)
         program = Program(described, constants.arrays, self.resources)
         return Drafted(name, dict(chosen), assembly, memory, described, constants, program, standings)

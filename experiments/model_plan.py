@@ -1,0 +1,162 @@
+"""One model from import to measurement: the work of ``python -m experiments.plan``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import end_to_end, plan_report, summary
+from experiments.end_to_end import PLAN, ModelRow
+from experiments.model_tuning import operators_of, tune_missing, untuned
+from experiments.peers import Peer, attempt, max_abs_error
+from experiments.tune import Workplace
+from wpk_envs import planner
+from wpk_envs.planner import passes
+from wpk_envs.planner.framework import framework_nodes
+from wpk_envs.planner.graph import Graph
+from wpk_envs.planner.importing import Source, import_model, source_of
+from wpk_envs.planner.kernels.provider import KernelProvider
+from wpk_envs.planner.planning import SWITCHES, Planned, Planner
+from wpk_envs.planner.providers import open_providers
+from wpk_envs.planner.writing import write
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for, for every model.
+
+    Attributes:
+        weights: A file of them; none for random ones.
+        tune: Whether to tune what the store has no final measurement of.
+        skip: Passes to leave out.
+        strict: Largest accepted deviation; none for any.
+        run: Whether to measure the plan.
+        peers: Beside whom.
+        seconds: For how long.
+        seed: Of random weights and inputs.
+    """
+
+    weights: str | None
+    tune: bool
+    skip: tuple[str, ...]
+    strict: float | None
+    run: bool
+    peers: tuple[Peer, ...]
+    seconds: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of a model.
+
+    Attributes:
+        name: The model's.
+        figures: For ``summary.json``.
+        row: Its measurement beside the peers; none if it was not run.
+    """
+
+    name: str
+    figures: dict[str, Any]
+    row: ModelRow | None
+
+
+class ModelPlan:
+    """The plan of one model.
+
+    Args:
+        place: Device, store, settings and console.
+        model: As the user names it.
+        options: What was asked for.
+        folder: Where everything about it goes.
+    """
+
+    def __init__(self, place: Workplace, model: str, options: Options, folder: Path) -> None:
+        self.place = place
+        self.options = options
+        self.folder = folder
+        self.model = model
+
+    def make(self) -> Made:
+        """Do all of it.
+
+        Raises:
+            UserError: For what the user can mend.
+            KeyboardInterrupt: After Ctrl-C.
+        """
+        source = source_of(self.model, self.options.weights, self.options.seed)
+        self._say(f"{source.name}: importing")
+        imported = import_model(source)
+        graph, reports = passes.optimise(imported, skip=[name for name in self.options.skip if name not in SWITCHES])
+        self._say(f"{source.name}: {len(imported.nodes)} operators, {len(graph.nodes)} after optimisation")
+        for name, operation in framework_nodes(graph):
+            self._say(f"{source.name}: {name} ({operation}) runs through the framework")
+        notes = self._tuned(graph)
+        started = time.monotonic()
+        planned, notes = self._planned(source, graph, notes)
+        seconds = time.monotonic() - started
+        figures = {**plan_report.figures(planned, reports, imported, notes), "planning_seconds": seconds}
+        row = self._measured(source) if self.options.run else None
+        if row is not None:
+            figures |= row.figures()
+        plan_report.write(self.folder, source.name, figures, summary.device_text(self.place.device))
+        return Made(source.name, figures, row)
+
+    def _say(self, text: str) -> None:
+        self.place.console.print(text, highlight=False, markup=False)
+
+    def _tuned(self, graph: Graph) -> list[str]:
+        """Tune what is missing, if asked to; sentences about what is still untuned."""
+        device, store = self.place.device.info, self.place.store
+        operators = operators_of(graph, device)
+        notes = tune_missing(self.place, operators, self.folder / "operators") if self.options.tune else []
+        missing = untuned(operators, store, device)
+        if missing and not self.options.tune:
+            notes.append(
+                f"the store {store.path} has no final measurement of {len(missing)} of {len(operators)} operators on this "
+                "device: only untuned kernels of ours are candidates for them; tune=true tunes them"
+            )
+            self._say(notes[-1])
+        return notes
+
+    def _planned(self, source: Source, graph: Graph, notes: Sequence[str]) -> tuple[Planned, list[str]]:
+        """Choose implementations and write the plan."""
+        device = self.place.device.info
+        offering, missing = open_providers(device, self.place.store)
+        for name, reason in missing.items():
+            self._say(f"{name} is no candidate: {reason}")
+        kernels = offering["kernels"]
+        assert isinstance(kernels, KernelProvider)
+        planner_ = Planner(graph, device, offering, kernels.functions, self._say, self.options.skip)
+        inputs = source.random_inputs(self.options.seed + 1)
+        planned = planner_.plan(inputs, source.reference(inputs), self.options.strict)
+        write(self.folder / "plan", planned, device, kernels.functions)
+        return planned, [*notes, *missing.values()]
+
+    def _measured(self, source: Source) -> ModelRow:
+        """Load the plan as a user would, and run it beside its peers."""
+        plan = planner.load(self.folder / "plan")
+        reference = source.reference(source.inputs)
+        errors = {PLAN: max_abs_error(_as_list(plan(*source.inputs)), reference)}
+        calls: dict[str, Any] = {PLAN: plan.program.run}
+        failed: dict[str, str] = {}
+        for peer in self.options.peers:
+            self._say(f"{source.name}: making {peer.label} ready")
+            ready = attempt(peer, source, self.place.device.info.threads, reference)
+            if isinstance(ready, str):
+                failed[peer.name] = ready
+                self._say(ready)
+            else:
+                calls[peer.name], errors[peer.name] = ready[0].run, ready[1]
+        self._say(f"{source.name}: running the plan beside {len(calls) - 1} peers for {self.options.seconds:.0f} s")
+        samples = end_to_end.measure(calls, self.place.device.info.threads, self.options.seconds)
+        return ModelRow(source.name, samples, errors, failed)
+
+
+def _as_list(outputs: Any) -> list[np.ndarray]:
+    return list(outputs) if isinstance(outputs, tuple) else [outputs]

@@ -1,0 +1,136 @@
+"""``python -m experiments.plan``: the fastest plan for a whole model, and how it compares.
+
+Imports a model, optimises its graph, tunes what is not tuned yet, weighs our kernels against the vendor's library and
+the framework operator by operator, writes the plan, checks it against the framework and measures it beside its peers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from experiments import end_to_end_files, peers, progress, summary
+from experiments.config import BudgetConfig, ProgramConfig
+from experiments.end_to_end import ModelRow
+from experiments.files import check_writable, publish
+from experiments.launcher import launch
+from experiments.model_plan import ModelPlan, Options
+from experiments.settings import Settings, settings_without_operator
+from experiments.tune import Workplace
+from wpk_envs import devices
+from wpk_envs.errors import UserError, unknown
+from wpk_envs.planner import passes
+from wpk_envs.planner.models import MODELS
+from wpk_envs.planner.planning import SWITCHES
+from wpk_envs.records import Store
+
+
+@dataclass
+class PlanConfig(ProgramConfig):
+    """``python -m experiments.plan``; the keys are explained in ``conf/plan.yaml``."""
+
+    model: str = "resnet18"
+    weights: str | None = None
+    tune: bool = True
+    skip: list[str] = field(default_factory=list)
+    strict: float | None = None
+    run: bool = True
+    peers: Any = "installed"
+    seconds: float = 30.0
+    algo: Any = MISSING
+    device: Any = MISSING
+    budget: BudgetConfig = MISSING
+    seed: int = 0
+
+
+ConfigStore.instance().store(name="plan_schema", node=PlanConfig)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for, checked."""
+
+    settings: Settings
+    models: tuple[str, ...]
+    options: Options
+
+
+def check(cfg: DictConfig) -> Asked:
+    """The settings as objects.
+
+    Raises:
+        UserError: For a value that cannot be.
+    """
+    settings = settings_without_operator(cfg, "plan")
+    devices.check_measures(cfg.device.name)
+    if cfg.device.name == "cuda":
+        raise UserError("plans are made for CPUs as yet: use device=cpu, or experiments.run for kernels on a GPU")
+    if cfg.strict is not None and not cfg.strict > 0:
+        raise UserError(f"strict must be greater than 0, not {cfg.strict}; leave it out to accept what float32 gives")
+    if not cfg.seconds > 0:
+        raise UserError(f"seconds must be greater than 0, not {cfg.seconds}")
+    if cfg.model == "all" and cfg.weights is not None:
+        raise UserError(f"weights={cfg.weights} are those of one model: name it with model=NAME")
+    skip = tuple(cfg.skip)
+    for name in skip:
+        if name not in (*passes.PASSES, *SWITCHES):
+            raise unknown("pass", name, [*passes.PASSES, *SWITCHES])
+    chosen = peers.select(_plain(cfg.peers), "cpu") if cfg.run else ()
+    options = Options(cfg.weights, cfg.tune, skip, cfg.strict, cfg.run, chosen, cfg.seconds, cfg.seed)
+    return Asked(settings, tuple(MODELS) if cfg.model == "all" else (cfg.model,), options)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def plan(cfg: DictConfig, folder: Path) -> None:
+    """Make the plans, in a folder.
+
+    Raises:
+        UserError: For what the user can mend.
+        KeyboardInterrupt: After Ctrl-C.
+    """
+    asked = check(cfg)
+    check_writable(cfg.out)
+    rows: list[ModelRow] = []
+    figures: dict[str, Any] = {}
+    with (
+        contextlib.closing(Store(asked.settings.store_path)) as store,
+        devices.open_device(**asked.settings.device.settings) as device,
+    ):
+        place = Workplace(asked.settings, device, store, progress.console())
+        try:
+            for model in asked.models:
+                where = folder / model if len(asked.models) > 1 else folder
+                made = ModelPlan(place, model, asked.options, where).make()
+                figures[made.name] = made.figures
+                rows += [made.row] if made.row is not None else []
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(
+                "interrupted: what was measured is in the store, and the same command goes on with it"
+            ) from stop
+        result = {
+            **summary.device_figures(device),
+            "models": figures,
+            "date": summary.now(),
+            "versions": summary.versions(device),
+        }
+        if rows:
+            end_to_end_files.show(place.console, rows)
+            end_to_end_files.write(folder, rows, summary.device_text(device))
+    publish(result, folder, cfg.out)
+
+
+def main() -> None:
+    """The command line."""
+    launch("plan", plan, check=check)
+
+
+if __name__ == "__main__":
+    main()
