@@ -614,7 +614,11 @@ def permutation(b, draw, tensors) -> str:
 
 
 def reshaped(b, draw, tensors) -> str:
-    return b.reshape(recent(draw, tensors), *draw(st.sampled_from([(2, 3, 4), (1, 6, 4), (4, 6, 1)])))
+    x = recent(draw, tensors)
+    first, second, third = b.shape(x)
+    return b.reshape(
+        x, *draw(st.sampled_from([(first * second, 1, third), (1, first, second * third), (third, second, first)]))
+    )
 
 
 IMAGE_STEPS = [elementwise, combined, with_constant, convolution, convolution, normalisation]
