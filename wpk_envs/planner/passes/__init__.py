@@ -13,18 +13,26 @@ from wpk_envs.planner.passes.common_subexpressions import eliminate_common_subex
 from wpk_envs.planner.passes.dead_code import eliminate_dead_code
 from wpk_envs.planner.passes.fold_batch_norm import fold_batch_norm
 from wpk_envs.planner.passes.fold_constants import fold_constants
+from wpk_envs.planner.passes.fold_transposes import fold_transposes
 from wpk_envs.planner.passes.fuse_activation import fuse_activation
-from wpk_envs.planner.passes.fuse_bias import fuse_bias
+from wpk_envs.planner.passes.fuse_bias_and_scale import fuse_bias_and_scale
 from wpk_envs.planner.passes.fuse_residual import fuse_residual
+from wpk_envs.planner.passes.fuse_scale import fuse_scale
+from wpk_envs.planner.passes.recognise_activations import recognise_activations
+from wpk_envs.planner.passes.remove_identities import remove_identities
 
 _DEFAULT: tuple[Callable[[Graph], Graph], ...] = (
+    eliminate_dead_code,
     fold_constants,
+    remove_identities,
     eliminate_common_subexpressions,
+    recognise_activations,
     fold_batch_norm,
-    fuse_bias,
+    fuse_bias_and_scale,
+    fuse_scale,
+    fold_transposes,
     fuse_residual,
     fuse_activation,
-    eliminate_dead_code,
 )
 
 PASSES: dict[str, Callable[[Graph], Graph]] = {function.__name__: function for function in _DEFAULT}

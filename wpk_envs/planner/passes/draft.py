@@ -18,14 +18,15 @@ class Draft:
     order stays valid. Nodes that a change leaves without readers go with it.
 
     Attributes:
+        before: The graph as it was.
         tensors: Shape and type of every tensor by name.
         constants: Values by name.
     """
 
     def __init__(self, graph: Graph) -> None:
+        self.before = graph
         self.tensors = dict(graph.tensors)
         self.constants = dict(graph.constants)
-        self._graph = graph
         self._nodes: dict[str, Node] = {}
         self._makers: dict[str, Node] = {}
         self._uses = graph.uses()
@@ -40,6 +41,19 @@ class Draft:
     def sole_maker(self, tensor: str, *ops: str) -> Node | None:
         """The node that makes a tensor, if it is of one of these operations and the tensor is read only once."""
         return self.maker(tensor, *ops) if self._uses[tensor] == 1 else None
+
+    def views(self, tensor: str) -> list[Node]:
+        """The reshapes and transposes that lead to a tensor, the last one first, each result read only once."""
+        found: list[Node] = []
+        while (view := self.sole_maker(tensor, "reshape", "transpose")) is not None:
+            found.append(view)
+            (tensor,) = view.inputs
+        return found
+
+    def behind_views(self, tensor: str) -> str:
+        """The tensor that `views` lead from: the same elements in another order."""
+        views = self.views(tensor)
+        return views[-1].inputs[0] if views else tensor
 
     def constant(self, wanted: str, value: Any) -> str:
         """Add a float32 constant; returns its name, ``wanted`` if that is free."""
@@ -102,8 +116,8 @@ class Draft:
 
     def graph(self) -> Graph:
         """The changed graph."""
-        outputs = tuple(self._renamed.get(name, name) for name in self._graph.outputs)
-        changed = replace(self._graph, outputs=outputs, tensors=self.tensors, constants=self.constants)
+        outputs = tuple(self._renamed.get(name, name) for name in self.before.outputs)
+        changed = replace(self.before, outputs=outputs, tensors=self.tensors, constants=self.constants)
         return changed.with_nodes(self._nodes.values())
 
 
