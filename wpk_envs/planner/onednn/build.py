@@ -22,8 +22,6 @@ from wpk_envs.files import replacing
 SOURCE = Path(__file__).with_name("shim.cc")
 FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden")
 RUNTIME, HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"
-DIGEST = hashlib.sha256
-DIGEST_BYTES = DIGEST().digest_size
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def shim() -> Path:
     """
     found, command = wheels(), compiler()
     path = platformdirs.user_cache_path("wpk-envs") / "onednn" / f"shim-{_key(found, command)}.so"
-    if _whole(path):
+    if whole(path):
         return path
     try:
         with replacing(path) as temporary:
@@ -117,7 +115,7 @@ def _key(found: Wheels, command: list[str]) -> str:
 
 def _compile(command: list[str], found: Wheels, target: Path) -> None:
     """Compile the shim; it finds oneDNN, and through it the OpenMP library, where the wheel put them."""
-    linked = [str(found.library), f"-Wl,-rpath,{found.library.parent}"]
+    linked = [str(found.library), "-Xlinker", "-rpath", "-Xlinker", str(found.library.parent)]
     line = [*command, *FLAGS, f"-I{found.include}", str(SOURCE), "-o", str(target), *linked]
     try:
         done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
@@ -133,12 +131,12 @@ def _compile(command: list[str], found: Wheels, target: Path) -> None:
 
 def sealed(content: bytes) -> bytes:
     """A file's content with its own digest behind it, which nothing that reads a shared library minds."""
-    return content + DIGEST(content).digest()
+    return content + hashlib.sha256(content).digest()
 
 
-def _whole(path: Path) -> bool:
+def whole(path: Path) -> bool:
     """Whether a sealed file is there, and as it was written."""
     with contextlib.suppress(OSError):
         content = path.read_bytes()
-        return len(content) > DIGEST_BYTES and content == sealed(content[:-DIGEST_BYTES])
+        return content == sealed(content[: -hashlib.sha256().digest_size])
     return False

@@ -80,7 +80,6 @@ def load() -> ctypes.CDLL:
         ) from error
     recipe = ctypes.POINTER(_Recipe)
     declare(shim.wpk_error, ctypes.c_char_p)
-    declare(shim.wpk_version, ctypes.c_int64)
     declare(shim.wpk_implementations, ctypes.c_int, recipe, ctypes.c_char_p, ctypes.c_int64)
     declare(shim.wpk_weights_bytes, ctypes.c_int64, recipe)
     declare(shim.wpk_pack, ctypes.c_int, recipe, ctypes.c_void_p, ctypes.c_void_p)
@@ -146,7 +145,10 @@ def bind(settings: Settings, buffers: Mapping[str, np.ndarray]) -> Callable[[], 
 
     Raises:
         UserError: If oneDNN has no such implementation here, or it takes a buffer to be of another size.
+        ValueError: If a buffer is not float32 or not C-contiguous.
     """
+    if wrong := [name for name, array in buffers.items() if array.dtype != np.float32 or not array.flags.c_contiguous]:
+        raise ValueError(f"not C-contiguous arrays of float32: {', '.join(wrong)}")
     arguments = [_Argument(argument_id(name), array.ctypes.data, array.nbytes) for name, array in buffers.items()]
     shim = load()
     handle = shim.wpk_bind(_recipe(settings), (_Argument * len(arguments))(*arguments), len(arguments))

@@ -76,7 +76,7 @@ def _supported(graph: Graph, node: Node) -> bool:
 
 def _fast(names: Sequence[str]) -> list[str]:
     """The implementations without plain loops, and without those for narrower vectors than another one's."""
-    compiled = [name for name in names if not name.startswith(("ref", "simple"))]
+    compiled = [name for name in names if not name.startswith(("ref", "simple_n"))]
     widest = next((name for name in INSTRUCTIONS if any(name in other for other in compiled)), "")
     narrower = INSTRUCTIONS[INSTRUCTIONS.index(widest) + 1 :] if widest else ()
     return [name for name in compiled if widest in name or not any(other in name for other in narrower)]

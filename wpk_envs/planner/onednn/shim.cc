@@ -127,7 +127,7 @@ memory::desc packed(const Tensor &weights) {
 
 algorithm named(const std::string &name) {
     static const std::map<std::string, algorithm> all = {
-            {"direct", algorithm::convolution_direct}, {"winograd", algorithm::convolution_winograd},
+            {"direct", algorithm::convolution_direct},
             {"relu", algorithm::eltwise_relu}, {"clip", algorithm::eltwise_clip},
             {"gelu_erf", algorithm::eltwise_gelu_erf}, {"gelu_tanh", algorithm::eltwise_gelu_tanh},
             {"logistic", algorithm::eltwise_logistic}, {"tanh", algorithm::eltwise_tanh},
@@ -237,11 +237,6 @@ int execute(Step &step) {
 }  // namespace
 
 EXPORT const char *wpk_error() { return last_error.c_str(); }
-
-EXPORT int64_t wpk_version() {
-    const auto *version = dnnl_version();
-    return version->major * 10000 + version->minor * 100 + version->patch;
-}
 
 // Writes the names of all implementations, the first choice first, a line each; nothing if there are none.
 EXPORT int wpk_implementations(const Recipe *recipe, char *names, int64_t size) {
