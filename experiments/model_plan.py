@@ -118,8 +118,8 @@ class ModelPlan:
         missing = untuned(operators, store, device)
         if missing and not self.options.tune:
             notes.append(
-                f"the store {store.path} has no final measurement of {len(missing)} of {len(operators)} operators on this "
-                "device: only untuned kernels of ours are candidates for them; tune=true tunes them"
+                f"the store {store.path} has no final measurement of {len(missing)} of {len(operators)} operators on "
+                "this device: only untuned kernels of ours are candidates for them; tune=true tunes them"
             )
             self._say(notes[-1])
         return notes

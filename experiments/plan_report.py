@@ -70,35 +70,45 @@ def write(folder: Path, model: str, found: Mapping[str, Any], device: str) -> No
 def report(model: str, found: Mapping[str, Any], device: str) -> str:
     """The report as GitHub's Markdown."""
     memory = found["memory"]
-    parts = [f"# The plan of {model}", f"{device}. {found['calls']} calls; {_mib(memory['peak_bytes'])} of buffers "
-             f"({_mib(memory['unshared_bytes'])} without sharing)."]  # fmt: skip
-    parts += found["notes"]
-    if found.get("ratio_to_fastest_peer") is not None:
-        parts.append(
-            f"{found['plan_us']:.0f} us, {found['ratio_to_fastest_peer']:.2f} times as fast as the fastest peer "
-            f"({found['fastest_peer']}; 95% interval {found['ratio_low']:.2f} to {found['ratio_high']:.2f})."
-        )
-    parts += ["## Operators", _table(_OPERATORS, found["operators"])]
-    parts += ["## Layouts", _table(("allowed", "latency, us"), [
-        (name, f"{latency:.0f}") for name, latency in found["layouts"]["latency_us"].items()
-    ])]  # fmt: skip
-    parts += ["## Graph optimisation", _table(("pass", "operators before", "after", "what it does"), [
-        (each["name"], each["before"], each["after"], each["what"]) for each in found["passes"]
-    ])]  # fmt: skip
-    parts += ["## Errors", f"Outputs differ from the framework's by {found['max_abs_error']:.1e} at most. The steps that "
-              "err most, each of the inputs that it gets, relative to its largest output:"]  # fmt: skip
-    parts.append(_table(("step", "choice", "relative error"), [
-        (each["step"], each["choice"], f"{each['relative_error']:.1e}") for each in found["step_errors"][:MOST_ERRORS]
-    ]))  # fmt: skip
+    shared, apart = (f"{memory[key] / 2**20:.1f} MiB" for key in ("peak_bytes", "unshared_bytes"))
+    parts = [
+        f"# The plan of {model}",
+        f"{device}. {found['calls']} calls; {shared} of buffers ({apart} without sharing).",
+        *found["notes"],
+        *_beside_peers(found),
+        "## Operators",
+        _table(_OPERATORS, [_cells(each) for each in found["operators"]]),
+        "## Layouts",
+        _table(("allowed", "us"), [(name, f"{took:.0f}") for name, took in found["layouts"]["latency_us"].items()]),
+        "## Graph optimisation",
+        _table(_PASSES, [(each["name"], each["before"], each["after"], each["what"]) for each in found["passes"]]),
+        "## Errors",
+        f"Outputs differ from the framework's by {found['max_abs_error']:.1e} at most. The steps that err most, "
+        "each of the inputs that it gets, relative to its largest output:",
+        _table(_ERRORS, [
+            (each["step"], each["choice"], f"{each['relative_error']:.1e}")
+            for each in found["step_errors"][:MOST_ERRORS]
+        ]),
+    ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
 
+def _beside_peers(found: Mapping[str, Any]) -> list[str]:
+    if found.get("ratio_to_fastest_peer") is None:
+        return []
+    return [
+        f"{found['plan_us']:.0f} us, {found['ratio_to_fastest_peer']:.2f} times as fast as the fastest peer "
+        f"({found['fastest_peer']}; 95% interval {found['ratio_low']:.2f} to {found['ratio_high']:.2f})."
+    ]
+
+
 _OPERATORS = ("operators", "choice", "layouts", "us", "runner-up", "us", "gain")
+_PASSES = ("pass", "operators before", "after", "what it does")
+_ERRORS = ("step", "choice", "relative error")
 
 
-def _table(headings: Sequence[str], rows: Sequence[Any]) -> str:
-    cells = [_cells(row) if isinstance(row, Mapping) else row for row in rows]
-    return tabulate(cells, headings, tablefmt="github", disable_numparse=True)
+def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    return tabulate(rows, headings, tablefmt="github", disable_numparse=True)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -108,7 +118,3 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     if row["runner_up"] is None:
         return [*cells, "", "", ""]
     return [*cells, row["runner_up"], f"{row['runner_up_us']:.1f}", f"{row['gain']:.2f}x"]
-
-
-def _mib(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB"

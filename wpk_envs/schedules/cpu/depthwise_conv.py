@@ -6,11 +6,12 @@ also stored together (NCHWc).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, Operator, Template
+from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, KnobValue, Operator, Template
 from wpk_envs.operators import Conv2d
 from wpk_envs.schedules.cpu import rules
 
@@ -28,6 +29,10 @@ class DepthwiseConv(Template):
         "unroll_kernel",
         "pad_at",
     )
+
+    default: ClassVar[Mapping[str, KnobValue]] = {
+        "vector": 16, "tile_oc": 1, "tile_oh": 1, "tile_ow": 14, "unroll_kernel": "all", "pad_at": "outer",
+    }  # fmt: skip
 
     def fits(self, operator: Operator, device: DeviceInfo) -> bool:
         """Convolutions with one filter per channel and as many groups as channels."""

@@ -8,12 +8,13 @@ output channels are padded up to whole vectors and input channels to whole block
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, Operator, Template
+from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, KnobValue, Operator, Template
 from wpk_envs.operators import Conv2d
 from wpk_envs.schedules.cpu import rules
 
@@ -69,6 +70,11 @@ class DirectConv(Template):
         "reduce_order",
         "pad_at",
     )
+
+    default: ClassVar[Mapping[str, KnobValue]] = {
+        "vector": 16, "tile_oc": 2, "tile_oh": 1, "tile_ow": 14, "block_ic": 16, "unroll": 2, "unroll_kernel": "width",
+        "order": "oc_outer", "reduce_order": "ic_outer", "pad_at": "root",
+    }  # fmt: skip
 
     def fits(self, operator: Operator, device: DeviceInfo) -> bool:
         """Every convolution that is not depthwise, which has its own template."""

@@ -7,13 +7,13 @@ A may be copied into panels of the register tile first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, Operator, Template
+from wpk_envs.core import Config, Constraint, DeviceInfo, Kernel, KnobValue, Operator, Template
 from wpk_envs.operators import Conv2d, Gemm
 from wpk_envs.schedules.cpu import rules
 
@@ -51,6 +51,11 @@ class GemmTemplate(Template):
         "pack_a",
         "pad_m",
     )
+
+    default: ClassVar[Mapping[str, KnobValue]] = {
+        "vector": 16, "tile_oc": 4, "tile_ow": 6, "unroll": 4, "order": "oc_outer", "block_m": "none", "pack_a": "no",
+        "pad_m": "no",
+    }  # fmt: skip
 
     def fits(self, operator: Operator, device: DeviceInfo) -> bool:
         """Matrix products, and dense 1x1 convolutions without padding."""
