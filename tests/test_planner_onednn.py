@@ -200,11 +200,14 @@ def test_offers_are_in_the_layouts_that_plans_need():
     assert kinds == {"convolution", "matmul", "inner_product"}
 
 
-def test_offers_are_distinct_named_and_without_plain_loops():
-    offers = CONVS["fused"].offers()
+@pytest.mark.parametrize(("name", "kind"), [("fused", "convolution"), ("layer norm", "layer_normalization"),
+                                            ("max pool", "pooling")])  # fmt: skip
+def test_offers_are_distinct_named_and_without_plain_loops(name, kind):
+    offers = CASES[name].offers()
     described = [(offer.label, offer.inputs, offer.outputs) for offer in offers]
     assert len(set(described)) == len(described)
-    assert all(offer.label.startswith("oneDNN convolution ") and "ref" not in offer.label for offer in offers)
+    assert all(offer.label.startswith(f"oneDNN {kind} ") for offer in offers)
+    assert not any(slow in offer.label for offer in offers for slow in ("ref", "simple", "sse41"))
 
 
 @pytest.mark.parametrize(
@@ -358,17 +361,19 @@ MODULES = {
 
 @pytest.mark.parametrize("order", [("ours", "tvm", "torch"), ("torch", "tvm", "ours")], ids="-".join)
 def test_it_lives_in_one_process_with_torch_and_tvm_in_either_order(order):
-    """Both of them bring oneDNN or LLVM along; torch's convolution, which uses its own oneDNN, works as well."""
+    """Torch's convolution, which uses its own oneDNN, works as well; a plan for one thread starts no other."""
     check = """
-import torch
+import psutil, torch
 import tests.test_planner_onednn as here
-case = here.conv((1, 32, 9, 9), (32, 32, 3, 3), "relu", padding=(1, 1))
+case = here.conv((1, 64, 28, 28), (64, 64, 3, 3), "relu", padding=(1, 1))
+running = psutil.Process().num_threads()
 assert all(case.error(offer) < 1e-5 for offer in case.offers())
+assert psutil.Process().num_threads() == running
 x, w = torch.randn(1, 32, 9, 9), torch.randn(32, 32, 3, 3)
 exact = torch.nn.functional.conv2d(x.double(), w.double())
 assert (torch.nn.functional.conv2d(x, w) - exact).abs().max() < 1e-3
 print("fine")
 """
-    program = "\n".join([*(MODULES[name] for name in order), check])
+    program = "\n".join([*(MODULES[name] for name in order), "torch.set_num_threads(1)", check])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "fine", done.stderr

@@ -75,8 +75,12 @@ def _supported(graph: Graph, node: Node) -> bool:
 
 
 def _fast(names: Sequence[str]) -> list[str]:
-    """The implementations without plain loops, and without those for narrower vectors than another one's."""
-    compiled = [name for name in names if not name.startswith(("ref", "simple_n"))]
+    """The implementations that may be fast: compiled for the shape if there are any, for the widest vectors only.
+
+    Those that oneDNN calls simple are loops without its compiler, those that it calls ref are there for everything.
+    """
+    loops = [name for name in names if name.startswith("simple")]
+    compiled = [name for name in names if not name.startswith(("ref", "simple"))] or loops
     widest = next((name for name in INSTRUCTIONS if any(name in other for other in compiled)), "")
     narrower = INSTRUCTIONS[INSTRUCTIONS.index(widest) + 1 :] if widest else ()
     return [name for name in compiled if widest in name or not any(other in name for other in narrower)]
