@@ -1,0 +1,217 @@
+"""Plans from planning to running: written, loaded, refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.planner_graphs import Builder, random_inputs
+from wpk_envs import planner
+from wpk_envs.devices.host import cpu_info
+from wpk_envs.errors import UserError
+from wpk_envs.planner import operations, passes, providers
+from wpk_envs.planner import plan as plan_file
+from wpk_envs.planner.graph import Graph
+from wpk_envs.planner.planning import Planned, Planner
+from wpk_envs.planner.providers import open_providers
+from wpk_envs.planner.writing import write
+
+
+def small_net() -> Graph:
+    """Convolutions with a shortcut, pooling and a classifier, as an importer gives them."""
+    b = Builder()
+    x = b.input(1, 3, 16, 16)
+    x = b.max_pool(b.unary("relu", b.batch_norm(b.conv2d(x, 32, 3))))
+    main = b.unary("relu", b.batch_norm(b.conv2d(x, 32)))
+    x = b.unary("relu", b.binary("add", b.batch_norm(b.conv2d(main, 32)), x))
+    x = b.reshape(b.add("global_avg_pool", x), 1, 32)
+    return b.graph(b.gemm(x, 10, bias=True))
+
+
+def planned_of(graph: Graph, folder: Path, skip: tuple[str, ...] = (), **how) -> Planned:
+    device = cpu_info()
+    offering, _ = open_providers(device, None)
+    optimised, _ = passes.optimise(graph)
+    inputs = random_inputs(graph)
+    reference = [value.numpy() for value in operations.run(graph, inputs)]
+    kernels = offering["kernels"]
+    made = Planner(optimised, device, offering, kernels.functions, skip=skip)
+    planned = made.plan([value.numpy() for value in inputs], reference, **how)
+    write(folder, planned, device, kernels.functions)
+    return planned
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("planned") / "plan"
+    planned_of(small_net(), folder)
+    return folder
+
+
+@pytest.fixture
+def copied(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "plan"))
+
+
+def test_a_plan_computes_what_the_graph_does(made: Path) -> None:
+    graph, plan = small_net(), planner.load(made)
+    for seed in range(3):
+        inputs = random_inputs(graph, seed)
+        (wanted,) = operations.run(graph, inputs)
+        got = plan(inputs[0])
+        assert got.shape == (1, 10)
+        assert np.abs(got - wanted.numpy()).max() < 1e-4 * np.abs(wanted.numpy()).max()
+
+
+def test_results_are_new_arrays(made: Path) -> None:
+    plan = planner.load(made)
+    first, second = (random_inputs(small_net(), seed)[0].numpy() for seed in (1, 2))
+    one = plan(first)
+    kept = one.copy()
+    plan(second)
+    assert np.array_equal(one, kept)
+    assert np.array_equal(plan(first), kept)
+
+
+def test_one_plan_per_thread(made: Path) -> None:
+    plan = planner.load(made)
+    inputs = [random_inputs(small_net(), seed)[0].numpy() for seed in range(4)]
+    wanted = [plan(each) for each in inputs]
+    found: dict[int, bool] = {}
+
+    def work(number: int) -> None:
+        own = plan.copy()
+        found[number] = all(np.array_equal(own(inputs[number]), wanted[number]) for _ in range(20))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == dict.fromkeys(range(4), True)
+
+
+def test_a_plan_can_be_read(made: Path) -> None:
+    header = json.loads((made / "plan.json").read_text())
+    assert header["model"] == "model"
+    assert header["made_for"]["cpu"] == cpu_info().name
+    steps = header["program"]["steps"]
+    assert all(step["label"] and step["provider"] in providers.BINDERS for step in steps)
+    assert all(header["program"]["buffers"][name]["layout"] for step in steps for name in step["outputs"])
+    fastest = [why["candidates"][0] for why in header["why"]]
+    assert all(each["in_plan_us"] > 0 for each in fastest)
+
+
+def test_every_step_is_as_told_by_its_reason(made: Path) -> None:
+    header = json.loads((made / "plan.json").read_text())
+    labels = {step["name"]: step["label"] for step in header["program"]["steps"]}
+    for why in header["why"]:
+        for name in why["steps"]:
+            assert labels.get(name, why["candidates"][0]["label"]) == why["candidates"][0]["label"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((), "takes 1 inputs .*, not 0"),
+        ((np.zeros((1, 3, 8, 8), np.float32),), r"must be float32 of shape \[1, 3, 16, 16\], not float32 of shape"),
+        ((np.zeros((1, 3, 16, 16)),), "must be float32 .* not float64"),
+    ],
+)
+def test_wrong_inputs_are_refused(made: Path, given, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        planner.load(made)(*given)
+
+
+def test_damage_is_found(copied: Path) -> None:
+    for name in (plan_file.WEIGHTS, plan_file.PLAN):
+        path = copied / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(UserError, match="is damaged"):
+            planner.load(copied)
+        path.write_bytes(whole)
+    (copied / plan_file.WEIGHTS).unlink()
+    with pytest.raises(UserError, match="weights.safetensors is missing"):
+        planner.load(copied)
+
+
+def test_a_folder_without_a_plan(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no plan"):
+        planner.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cpu": "Another CPU"}, "the CPU was 'Another CPU' and is"),
+        ({"versions": {"torch": "1.0"}}, "the software was torch 1.0 and is"),
+        ({"threads": 4096}, "it wants 4096 threads"),
+        ({"instruction_sets": []}, "its instruction set was"),
+    ],
+)
+def test_a_plan_from_elsewhere_is_refused(copied: Path, change: dict, message: str) -> None:
+    path = copied / plan_file.PLAN
+    header = json.loads(path.read_text())
+    header["made_for"] |= change
+    path.write_text(json.dumps(header))
+    with pytest.raises(UserError, match=message):
+        planner.load(copied)
+
+
+def test_another_format_is_refused(copied: Path) -> None:
+    path = copied / plan_file.PLAN
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    with pytest.raises(UserError, match="has format 99, and this version reads 1"):
+        planner.load(copied)
+
+
+def test_nothing_half_written(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = json.loads((made / "plan.json").read_text())
+
+    def refuse(path: Path) -> None:
+        raise OSError("no linker")
+
+    with pytest.raises(OSError, match="no linker"):
+        plan_file.save(tmp_path / "plan", header, {"a": np.zeros(3, np.float32)}, refuse)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_inputs_and_outputs_and_the_framework(tmp_path: Path) -> None:
+    b = Builder()
+    x, y = b.input(1, 8, 4, 4), b.input(1, 8, 4, 4)
+    both = b.binary("mul", x, y)
+    graph = b.graph(both, x, b.unary("erf", both), b.random(3))
+    planned_of(graph, tmp_path / "plan")
+    inputs = random_inputs(graph)
+    found = planner.load(tmp_path / "plan")(*inputs)
+    wanted = operations.run(graph, inputs)
+    assert len(found) == 4
+    for got, value in zip(found, wanted):
+        np.testing.assert_allclose(got, value.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_switches_of_planning(tmp_path: Path) -> None:
+    planned = planned_of(small_net(), tmp_path / "plan", skip=("assign_layouts", "plan_memory"))
+    assert {buffer.layout for buffer in planned.draft.assembly.buffers.values()} == {"plain"}
+    assert planned.draft.memory.bytes == planned.draft.memory.unshared_bytes
+
+
+def test_strictness_that_nothing_keeps(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no plan keeps the error within strict=1e-12"):
+        planned_of(small_net(), tmp_path / "plan", strict=1e-12)
+    assert not (tmp_path / "plan").exists()
+
+
+def test_errors_are_told_by_step(tmp_path: Path) -> None:
+    planned = planned_of(small_net(), tmp_path / "plan")
+    names = {step.node.name for step in planned.draft.assembly.steps if step.node.op != "convert"}
+    assert {each.step for each in planned.step_errors} == names
+    assert all(0 <= each.error < 1e-4 for each in planned.step_errors)
+    assert torch.is_inference_mode_enabled() is False
