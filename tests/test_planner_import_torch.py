@@ -157,6 +157,26 @@ def test_a_prepared_call_is_the_operator():
         framework.make({"framework": "torch", "target": "aten.no_such.default", "arguments": {}})
 
 
+@torch.library.custom_op("wpk_tests::add", mutates_args=())
+def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return x + y + 1
+
+
+@add.register_fake
+def _(x, y):
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("wpk_tests::fill", mutates_args=("x",))
+def fill(x: torch.Tensor) -> None:
+    x.fill_(1)
+
+
+def test_operators_of_the_user_stay_the_users():
+    graph = graph_of(lambda self, x: add(x, x), VECTOR)
+    assert operators_of(graph) == ["wpk_tests.add.default"]
+
+
 def test_inputs_constants_and_repeats_as_outputs():
     graph = graph_of(
         lambda self, x, y: {"a": x, "b": (x + y, self.kept), "c": [x, None, 3]}, VECTOR, VECTOR, kept=VECTOR
@@ -201,6 +221,8 @@ def counting(self, x):
         (branching, r"torch.export cannot export 'small' with static shapes: .*data-dependent"),
         (lambda self, x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)), r"'small' branches or loops on values"),
         (counting, r"calling 'small' changes its buffer 'count'"),
+        (lambda self, x: x + self.count.bfloat16().float(), r"'small' computes in bfloat16, which NumPy lacks"),
+        (lambda self, x: fill(x) or x, r"'small' uses the operator 'auto_functionalized"),
         (lambda self, x: x.bfloat16() + 1, r"'small' computes in bfloat16, which NumPy lacks"),
         (lambda self, x: torch.as_strided(x.view(2, 3).t(), (2, 2), (1, 2)), r"reads a tensor by strides"),
         (lambda self, x: x.shape[0], r"'small' returns no tensor"),
