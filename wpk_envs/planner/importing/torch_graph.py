@@ -22,7 +22,7 @@ _CHECKS = ("_assert", "sym_constrain")
 
 
 def graph_of(source: Source) -> Graph:
-    """Import a torch module.
+    """Import a torch module; the graph's constants share their memory with the module's parameters.
 
     Args:
         source: Of kind ``"torch"``.
@@ -34,8 +34,10 @@ def graph_of(source: Source) -> Graph:
     importer = _Importer(source, constant_tensors(program))
     for node in program.graph.nodes:
         importer.visit(node)
-    outputs = [importer.values[name] for name in output_names(program)]
-    return importer.builder.graph(importer.name_of(value) for value in outputs)
+    outputs = [importer.values[name].name for name in output_names(program)]
+    if not outputs:
+        raise UserError(f"'{source.name}' returns no tensor, so there is nothing to plan: return one")
+    return importer.builder.graph(outputs)
 
 
 class _Importer:
@@ -61,11 +63,9 @@ class _Importer:
             self.values[node.name] = self._call(node)
         elif node.op == "get_attr":
             raise UserError(
-                f"'{self.builder.name}' branches or loops on values ({node.target}); a plan has one path: remove that"
+                f"'{self.builder.name}' branches or loops on values of tensors ({node.target});"
+                " a plan has one path: remove that"
             )
-
-    def name_of(self, value: Any) -> str:
-        return str(value.name)
 
     def _placeholder(self, node: fx.Node) -> Operand:
         if node.name in self._constants:
@@ -84,8 +84,12 @@ class _Importer:
         if node.target is operator.getitem:
             parts, index = node.args
             return self.values[parts.name][index]  # type: ignore[union-attr, index]
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            raise UserError(
+                f"'{self.builder.name}' uses the operator '{node.target}', which no plan can hold: remove it"
+            )
         if not isinstance(node.target, torch._ops.OpOverload):
-            raise UserError(f"'{self.builder.name}' uses {node.target}, which has no static form: remove it")
+            raise self._dynamic(node.name)
         packet = node.target.overloadpacket.__name__
         if packet.startswith(_CHECKS):
             return None
@@ -107,7 +111,10 @@ class _Importer:
 
     def _argument(self, value: Any) -> Any:
         if isinstance(value, fx.Node):
-            return self.values[value.name]
+            operand = self.values[value.name]
+            if operand is None:
+                raise self._dynamic(value.name)
+            return operand
         if isinstance(value, list | tuple):
             return [self._argument(item) for item in value]
         if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
@@ -118,6 +125,8 @@ class _Importer:
         """The results, as constants, of a call that reads nothing but constants."""
         tensors = [torch.from_numpy(self.builder.constants[operand.name]) for operand in operands]
         results = framework_torch.make(str(node.target), template)(*tensors)
+        for value in results:
+            self._tensor(node, value)
         names = (self.builder.constant(_name(node), value.numpy(force=True)) for value in results)
         return self._results(node, [Operand(name) for name in names])
 
@@ -128,7 +137,7 @@ class _Importer:
         if several and any(user.target is not operator.getitem or user.args[1] != 0 for user in node.users):
             return None
         first = value[0] if several else value
-        if packet not in RULES or not isinstance(first, torch.Tensor):
+        if node.target.namespace != "aten" or packet not in RULES:  # type: ignore[union-attr]
             return None
         types = [self.builder.tensors[operand.name].dtype for operand in operands]
         if {*types, self._tensor(node, first).dtype} != {"float32"}:
@@ -139,6 +148,12 @@ class _Importer:
         return [Operand(name)] if several else Operand(name)
 
     def _framework(self, node: fx.Node, template: dict[str, Any], operands: list[Operand]) -> Any:
+        read = [argument.meta["val"] for argument in node.all_input_nodes]
+        if "as_strided" in str(node.target) and not all(value.is_contiguous() for value in read):
+            raise UserError(
+                f"'{self.builder.name}' reads a tensor by strides that is not stored row by row ({node.name}):"
+                " call contiguous() before"
+            )
         outputs = [self._tensor(node, value) for value in framework_torch.tensors_of(node.meta["val"])]
         attributes = {"framework": "torch", "target": str(node.target), "arguments": template}
         inputs = [operand.name for operand in operands]
@@ -160,7 +175,8 @@ class _Importer:
 
     def _dynamic(self, what: str) -> UserError:
         return UserError(
-            f"a shape in '{self.builder.name}' depends on values ({what}); a plan needs static shapes: remove that"
+            f"a shape or number in '{self.builder.name}' depends on values of tensors ({what});"
+            " a plan needs static shapes: remove that"
         )
 
 
