@@ -125,8 +125,8 @@ def test_equal_operations_are_computed_once_equal_constants_kept_once():
     graph = after("eliminate_common_subexpressions", b.graph(b.binary("mul", left, right), right))
     assert counts(graph) == {"binary": 2, "unary": 1}
     assert len(graph.constants) == 1
-    assert graph.nodes[-1].inputs == (left, left)
-    assert graph.outputs[1] == left
+    assert graph.nodes[-1].inputs == (right, right)
+    assert graph.outputs[1] == right
 
 
 def test_different_attributes_inputs_or_shapes_are_different():
@@ -516,6 +516,17 @@ def test_resnet18_is_left_with_its_operators():
     assert reports[-1].operators_after == 24
     assert reports[-1].after == graph.operations()
     assert all(report.description.endswith(".") and report.seconds >= 0 for report in reports)
+
+
+def test_outputs_keep_their_names():
+    b = Builder()
+    x = b.input(2, 3)
+    first = b.unary("relu", b.binary("add", b.gemm(x, 4), b.random(4)))
+    again = b.unary("relu", first)
+    before = b.graph(b.reshape(again, 2, 4), first, b.binary("mul", x, b.constant(1.0)))
+    graph, _ = optimise(before)
+    assert_same_results(before, graph)
+    assert graph.outputs == (before.outputs[0], first, x)
 
 
 def test_passes_can_be_chosen_and_skipped():
