@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from wpk_envs.planner.importing.products import product
 from wpk_envs.planner.importing.torch_call import Call
 
 
@@ -21,13 +22,8 @@ def _gemm(call: Call, inputs: list[str], bias: str | None = None) -> str:
 
 
 def _matmul(call: Call) -> str | None:
-    right = "mat2" if call["mat2"] is not None else "other"
-    a, b = call.shape_of("self"), call.shape_of(right)
-    names = [call["self"].name, call[right].name]
-    if call.constant(right) is not None:
-        return _gemm(call, names) if len(b) == 2 and len(a) >= 2 else None
-    computed = call.constant("self") is None
-    return call.add("matmul", names) if computed and len(a) >= 2 and a[:-2] == b[:-2] and len(a) == len(b) else None
+    other = call["mat2"] or call["other"]
+    return product(call.builder, call.name, call["self"].name, other.name, call.shape)
 
 
 def _addmm(call: Call) -> str | None:
