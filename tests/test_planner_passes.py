@@ -115,6 +115,15 @@ def test_views_that_others_read_stay_for_them():
     assert [node.inputs for node in graph.nodes] == [("input0",), ("input0",)]
 
 
+def test_what_the_framework_computes_may_be_random_and_is_neither_folded_nor_merged():
+    b = Builder()
+    b.input(1)
+    constant = b.random(2, 3)
+    graph = b.graph(b.binary("add", mean(b, constant), mean(b, constant)))
+    assert after("fold_constants", graph) is graph
+    assert after("eliminate_common_subexpressions", graph) is graph
+
+
 # Common subexpressions and dead code
 
 
@@ -405,6 +414,45 @@ def test_what_is_no_activation_stays():
     parts += [b.binary("mul", b.binary("mul", x, half), wide), b.binary("mul", b.unary("tanh", x), x)]
     graph = b.graph(*parts)
     assert after("recognise_activations", graph) is graph
+
+
+# Layer normalisation written out
+
+
+def mean(b: Builder, x: str, axis: int = -1) -> str:
+    arguments = {"self": {"tensor": 0}, "dim": [axis], "keepdim": True, "dtype": None}
+    return b.add("framework", x, framework="torch", target="aten.mean.dim", arguments=arguments)
+
+
+def normalised(b: Builder, x: str, axis: int = -1, exponent: float = 2.0) -> str:
+    centred = b.binary("sub", x, mean(b, x, axis))
+    variance = mean(b, b.binary("pow", centred, b.constant(exponent)), axis)
+    return b.binary("div", centred, b.unary("sqrt", b.binary("add", variance, b.constant(1e-3))))
+
+
+def test_layer_norm_is_recognised_with_its_scale_and_shift():
+    b = Builder()
+    x = b.unary("tanh", b.input(2, 3, 5))
+    out = b.binary("add", b.random(5), b.binary("mul", normalised(b, x), b.random(1, 1, 5)))
+    graph = after("recognise_layer_norm", b.graph(out))
+    assert counts(graph) == {"unary": 1, "layer_norm": 1}
+    assert graph.nodes[1].attributes == {"epsilon": pytest.approx(1e-3)}
+
+
+def test_layer_norm_by_a_product_without_scale_is_recognised():
+    b = Builder()
+    x = b.input(4, 6)
+    centred = b.binary("sub", x, mean(b, x))
+    root = b.unary("sqrt", b.binary("add", mean(b, b.binary("mul", centred, centred)), b.constant(0.1)))
+    graph = after("recognise_layer_norm", b.graph(b.binary("mul", b.binary("div", centred, root), b.random(4, 1))))
+    assert counts(graph) == {"layer_norm": 1, "binary": 1}
+
+
+@pytest.mark.parametrize("different", [{"axis": 0}, {"axis": 1}, {"exponent": 4.0}])
+def test_what_is_no_layer_norm_stays(different):
+    b = Builder()
+    graph = b.graph(normalised(b, b.input(3, 3, 3), **different))
+    assert after("recognise_layer_norm", graph) is graph
 
 
 # Matrix products
