@@ -46,8 +46,10 @@ def _attention(call: Call) -> str | None:
     scale = 1 / math.sqrt(query[-1]) if call["scale"] is None else float(call["scale"])
     shape = (*query[:-1], key[-2])
     swap = (*range(rank - 2), rank - 1, rank - 2)
-    scores = call.add("matmul", [call["query"].name, call["key"].name], shape, b_axes=swap, scale=scale)
-    weights = call.add("softmax", [scores], shape, axis=rank - 1)
+    attributes = {"b_axes": swap, "scale": scale}
+    add, name = call.builder.add, call.name
+    scores = add("matmul", [call["query"].name, call["key"].name], shape, f"{name}.scores", attributes)
+    weights = add("softmax", [scores], shape, f"{name}.softmax", {"axis": rank - 1})
     return call.add("matmul", [weights, call["value"].name])
 
 
