@@ -100,13 +100,24 @@ def test_what_operators_cannot_express_is_none():
     assert [operator_of(graph, node) for node in graph.nodes if node.op != "transpose"] == [None] * 3
 
 
-@pytest.mark.parametrize("change", ["dtype", "computed weight"])
-def test_operators_are_float32_with_constant_weights(change):
+@pytest.mark.parametrize("change", ["dtype", "computed weight", "more rows than a kernel can index"])
+def test_operators_are_float32_with_constant_weights_and_of_sizes_that_kernels_take(change):
     b = Builder()
     graph = b.graph(b.gemm(b.input(2, 3), 4))
     (node,) = graph.nodes
+    assert operator_of(graph, node) == Gemm(2, 4, 3)
     if change == "dtype":
         graph = dataclasses.replace(graph, tensors={**graph.tensors, node.output: Tensor((2, 4), "float64")})
-    else:
+    elif change == "computed weight":
         graph = dataclasses.replace(graph, constants={})
+    else:
+        graph = dataclasses.replace(graph, tensors={**graph.tensors, node.inputs[0]: Tensor((2**30, 3))})
+    assert operator_of(graph, node) is None
+
+
+def test_asymmetric_padding_is_none():
+    b = Builder()
+    graph = b.graph(b.conv2d(b.input(1, 2, 5, 5), 3))
+    node = dataclasses.replace(graph.nodes[0], attributes={**graph.nodes[0].attributes, "padding": (0, 1, 0, 1)})
+    assert operator_of(graph, graph.nodes[0]) is not None
     assert operator_of(graph, node) is None

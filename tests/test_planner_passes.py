@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,15 +15,8 @@ from tests.planner_graphs import Builder, assert_same_results, resnet18
 from wpk_envs.errors import UserError
 from wpk_envs.planner import operations
 from wpk_envs.planner.graph import Graph
+from wpk_envs.planner.importing import import_model, source_of
 from wpk_envs.planner.passes import PASSES, optimise
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def after(name: str, before: Graph) -> Graph:
@@ -446,6 +440,28 @@ def test_layer_norm_by_a_product_without_scale_is_recognised():
     root = b.unary("sqrt", b.binary("add", mean(b, b.binary("mul", centred, centred)), b.constant(0.1)))
     graph = after("recognise_layer_norm", b.graph(b.binary("mul", b.binary("div", centred, root), b.random(4, 1))))
     assert counts(graph) == {"layer_norm": 1, "binary": 1}
+
+
+def test_layer_norm_of_an_onnx_file_is_recognised(tmp_path):
+    rng = np.random.default_rng(0)
+    values = {"two": 2.0, "eps": 1e-5, "gamma": rng.standard_normal(8), "beta": rng.standard_normal(8)}
+    steps = [
+        ("ReduceMean", ["x"], "mean", {"axes": [-1]}), ("Sub", ["x", "mean"], "centred", {}),
+        ("Pow", ["centred", "two"], "square", {}), ("ReduceMean", ["square"], "variance", {"axes": [-1]}),
+        ("Add", ["variance", "eps"], "above", {}), ("Sqrt", ["above"], "deviation", {}),
+        ("Div", ["centred", "deviation"], "normal", {}), ("Mul", ["normal", "gamma"], "scaled", {}),
+        ("Add", ["scaled", "beta"], "y", {}),
+    ]  # fmt: skip
+    nodes = [onnx.helper.make_node(op, inputs, [output], **attributes) for op, inputs, output, attributes in steps]
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 3, 8]) for name in "xy")
+    constants = [onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in values.items()]
+    opset = onnx.helper.make_opsetid("", 13)
+    graph = onnx.helper.make_graph(nodes, "norm", [x], [y], constants)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "norm.onnx")
+    before = import_model(source_of(str(tmp_path / "norm.onnx")))
+    graph = after("recognise_layer_norm", before)
+    assert counts(graph) == {"layer_norm": 1}
+    assert graph.outputs == before.outputs
 
 
 @pytest.mark.parametrize("different", [{"axis": 0}, {"axis": 1}, {"exponent": 4.0}])

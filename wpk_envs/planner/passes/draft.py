@@ -117,10 +117,8 @@ class Draft:
     def graph(self) -> Graph:
         """The changed graph; its outputs keep their names, unless they are inputs, constants or other outputs now."""
         outputs = tuple(self._renamed.get(name, name) for name in self.before.outputs)
-        made = {name for node in self._nodes.values() for name in node.outputs}
-        named = {
-            new: old for new, old in zip(outputs, self.before.outputs) if new in made.difference(self.before.outputs)
-        }
+        made = {name for node in self._nodes.values() for name in node.outputs}.difference(self.before.outputs)
+        named = {new: old for new, old in zip(outputs, self.before.outputs) if new in made}
 
         def rename(names: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(named.get(name, name) for name in names)

@@ -37,12 +37,10 @@ def _normalisation(draft: Draft, node: Node) -> bool:
     if squares is None or not _is_square(draft, squares, centred):
         return False
     length = draft.tensors[x].shape[-1]
-    gamma, beta = (
-        draft.constant(f"{node.name}.gamma", np.ones(length)),
-        draft.constant(f"{node.name}.beta", np.zeros(length)),
-    )
-    attributes = {"epsilon": shifted[1].item()}
-    draft.put(Node(node.name, "layer_norm", (x, gamma, beta), node.outputs, attributes), node)
+    gamma = draft.constant(f"{node.name}.gamma", np.ones(length))
+    beta = draft.constant(f"{node.name}.beta", np.zeros(length))
+    epsilon = shifted[1].item()
+    draft.put(Node(node.name, "layer_norm", (x, gamma, beta), node.outputs, {"epsilon": epsilon}), node)
     return True
 
 
