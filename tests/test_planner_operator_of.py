@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.planner_graphs import Builder, resnet18
+from tests.planner_graphs import Builder, assert_same_results
 from wpk_envs.operators import Conv2d, Gemm, suites
 from wpk_envs.planner import operations
-from wpk_envs.planner.graph import Tensor
+from wpk_envs.planner.graph import Graph, Tensor
+from wpk_envs.planner.importing import import_model, source_of
 from wpk_envs.planner.operator_of import operator_of
 from wpk_envs.planner.passes import optimise
 
@@ -23,11 +24,30 @@ def only(b: Builder, output: str):
     return graph, node
 
 
-def test_resnet18_has_the_operators_of_its_suite():
-    graph, _ = optimise(resnet18())
+def optimised(model: str) -> Graph:
+    before = import_model(source_of(model))
+    graph, _ = optimise(before)
+    assert_same_results(before, graph)
+    return graph
+
+
+@pytest.mark.parametrize("model", ["resnet18", "resnet50", "mobilenet_v2"])
+def test_a_network_of_convolutions_has_the_operators_of_its_suite(model):
+    graph = optimised(model)
     found = [operator for node in graph.nodes if (operator := operator_of(graph, node))]
-    assert Counter(found) == Counter({member.operator: member.count for member in suites()["resnet18"].members})
-    assert list(dict.fromkeys(found)) == [member.operator for member in suites()["resnet18"].members]
+    assert Counter(found) == Counter({member.operator: member.count for member in suites()[model].members})
+    others = [*["max_pool2d"] * model.startswith("resnet"), "global_avg_pool", "reshape"]
+    assert [node.op for node in graph.nodes if operator_of(graph, node) is None] == others
+
+
+def test_a_bert_layer_has_the_operators_of_its_suite_except_gelu_and_attention():
+    graph = optimised("bert_layer")
+    found = Counter(operator for node in graph.nodes if (operator := operator_of(graph, node)))
+    members = {m.operator for m in suites()["bert_base"].members if m.operator.m == 128 and m.operator.batch == 1}
+    assert members - found.keys() == {Gemm(128, 3072, 768, bias=True)}
+    assert found.keys() <= members
+    assert found[Gemm(128, 768, 768, bias=True)] == 3
+    assert graph.operations() == Counter(gemm=6, reshape=4, layer_norm=2, matmul=2, softmax=1)
 
 
 def test_a_convolution_computes_what_its_operator_says():
@@ -80,13 +100,24 @@ def test_what_operators_cannot_express_is_none():
     assert [operator_of(graph, node) for node in graph.nodes if node.op != "transpose"] == [None] * 3
 
 
-@pytest.mark.parametrize("change", ["dtype", "computed weight"])
-def test_operators_are_float32_with_constant_weights(change):
+@pytest.mark.parametrize("change", ["dtype", "computed weight", "more rows than a kernel can index"])
+def test_operators_are_float32_with_constant_weights_and_of_sizes_that_kernels_take(change):
     b = Builder()
     graph = b.graph(b.gemm(b.input(2, 3), 4))
     (node,) = graph.nodes
+    assert operator_of(graph, node) == Gemm(2, 4, 3)
     if change == "dtype":
         graph = dataclasses.replace(graph, tensors={**graph.tensors, node.output: Tensor((2, 4), "float64")})
-    else:
+    elif change == "computed weight":
         graph = dataclasses.replace(graph, constants={})
+    else:
+        graph = dataclasses.replace(graph, tensors={**graph.tensors, node.inputs[0]: Tensor((2**30, 3))})
+    assert operator_of(graph, node) is None
+
+
+def test_asymmetric_padding_is_none():
+    b = Builder()
+    graph = b.graph(b.conv2d(b.input(1, 2, 5, 5), 3))
+    node = dataclasses.replace(graph.nodes[0], attributes={**graph.nodes[0].attributes, "padding": (0, 1, 0, 1)})
+    assert operator_of(graph, graph.nodes[0]) is not None
     assert operator_of(graph, node) is None

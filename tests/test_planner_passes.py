@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,15 +15,8 @@ from tests.planner_graphs import Builder, assert_same_results, resnet18
 from wpk_envs.errors import UserError
 from wpk_envs.planner import operations
 from wpk_envs.planner.graph import Graph
+from wpk_envs.planner.importing import import_model, source_of
 from wpk_envs.planner.passes import PASSES, optimise
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def after(name: str, before: Graph) -> Graph:
@@ -115,6 +109,15 @@ def test_views_that_others_read_stay_for_them():
     assert [node.inputs for node in graph.nodes] == [("input0",), ("input0",)]
 
 
+def test_what_the_framework_computes_may_be_random_and_is_neither_folded_nor_merged():
+    b = Builder()
+    b.input(1)
+    constant = b.random(2, 3)
+    graph = b.graph(b.binary("add", mean(b, constant), mean(b, constant)))
+    assert after("fold_constants", graph) is graph
+    assert after("eliminate_common_subexpressions", graph) is graph
+
+
 # Common subexpressions and dead code
 
 
@@ -125,8 +128,8 @@ def test_equal_operations_are_computed_once_equal_constants_kept_once():
     graph = after("eliminate_common_subexpressions", b.graph(b.binary("mul", left, right), right))
     assert counts(graph) == {"binary": 2, "unary": 1}
     assert len(graph.constants) == 1
-    assert graph.nodes[-1].inputs == (left, left)
-    assert graph.outputs[1] == left
+    assert graph.nodes[-1].inputs == (right, right)
+    assert graph.outputs[1] == right
 
 
 def test_different_attributes_inputs_or_shapes_are_different():
@@ -407,6 +410,67 @@ def test_what_is_no_activation_stays():
     assert after("recognise_activations", graph) is graph
 
 
+# Layer normalisation written out
+
+
+def mean(b: Builder, x: str, axis: int = -1) -> str:
+    arguments = {"self": {"tensor": 0}, "dim": [axis], "keepdim": True, "dtype": None}
+    return b.add("framework", x, framework="torch", target="aten.mean.dim", arguments=arguments)
+
+
+def normalised(b: Builder, x: str, axis: int = -1, exponent: float = 2.0) -> str:
+    centred = b.binary("sub", x, mean(b, x, axis))
+    variance = mean(b, b.binary("pow", centred, b.constant(exponent)), axis)
+    return b.binary("div", centred, b.unary("sqrt", b.binary("add", variance, b.constant(1e-3))))
+
+
+def test_layer_norm_is_recognised_with_its_scale_and_shift():
+    b = Builder()
+    x = b.unary("tanh", b.input(2, 3, 5))
+    out = b.binary("add", b.random(5), b.binary("mul", normalised(b, x), b.random(1, 1, 5)))
+    graph = after("recognise_layer_norm", b.graph(out))
+    assert counts(graph) == {"unary": 1, "layer_norm": 1}
+    assert graph.nodes[1].attributes == {"epsilon": pytest.approx(1e-3)}
+
+
+def test_layer_norm_by_a_product_without_scale_is_recognised():
+    b = Builder()
+    x = b.input(4, 6)
+    centred = b.binary("sub", x, mean(b, x))
+    root = b.unary("sqrt", b.binary("add", mean(b, b.binary("mul", centred, centred)), b.constant(0.1)))
+    graph = after("recognise_layer_norm", b.graph(b.binary("mul", b.binary("div", centred, root), b.random(4, 1))))
+    assert counts(graph) == {"layer_norm": 1, "binary": 1}
+
+
+def test_layer_norm_of_an_onnx_file_is_recognised(tmp_path):
+    rng = np.random.default_rng(0)
+    values = {"two": 2.0, "eps": 1e-5, "gamma": rng.standard_normal(8), "beta": rng.standard_normal(8)}
+    steps = [
+        ("ReduceMean", ["x"], "mean", {"axes": [-1]}), ("Sub", ["x", "mean"], "centred", {}),
+        ("Pow", ["centred", "two"], "square", {}), ("ReduceMean", ["square"], "variance", {"axes": [-1]}),
+        ("Add", ["variance", "eps"], "above", {}), ("Sqrt", ["above"], "deviation", {}),
+        ("Div", ["centred", "deviation"], "normal", {}), ("Mul", ["normal", "gamma"], "scaled", {}),
+        ("Add", ["scaled", "beta"], "y", {}),
+    ]  # fmt: skip
+    nodes = [onnx.helper.make_node(op, inputs, [output], **attributes) for op, inputs, output, attributes in steps]
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 3, 8]) for name in "xy")
+    constants = [onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in values.items()]
+    opset = onnx.helper.make_opsetid("", 13)
+    graph = onnx.helper.make_graph(nodes, "norm", [x], [y], constants)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "norm.onnx")
+    before = import_model(source_of(str(tmp_path / "norm.onnx")))
+    graph = after("recognise_layer_norm", before)
+    assert counts(graph) == {"layer_norm": 1}
+    assert graph.outputs == before.outputs
+
+
+@pytest.mark.parametrize("different", [{"axis": 0}, {"axis": 1}, {"exponent": 4.0}])
+def test_what_is_no_layer_norm_stays(different):
+    b = Builder()
+    graph = b.graph(normalised(b, b.input(3, 3, 3), **different))
+    assert after("recognise_layer_norm", graph) is graph
+
+
 # Matrix products
 
 
@@ -516,6 +580,17 @@ def test_resnet18_is_left_with_its_operators():
     assert reports[-1].operators_after == 24
     assert reports[-1].after == graph.operations()
     assert all(report.description.endswith(".") and report.seconds >= 0 for report in reports)
+
+
+def test_outputs_keep_their_names():
+    b = Builder()
+    x = b.input(2, 3)
+    first = b.unary("relu", b.binary("add", b.gemm(x, 4), b.random(4)))
+    again = b.unary("relu", first)
+    before = b.graph(b.reshape(again, 2, 4), first, b.binary("mul", x, b.constant(1.0)))
+    graph, _ = optimise(before)
+    assert_same_results(before, graph)
+    assert graph.outputs == (before.outputs[0], first, x)
 
 
 def test_passes_can_be_chosen_and_skipped():

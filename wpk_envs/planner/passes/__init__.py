@@ -19,6 +19,7 @@ from wpk_envs.planner.passes.fuse_bias_and_scale import fuse_bias_and_scale
 from wpk_envs.planner.passes.fuse_residual import fuse_residual
 from wpk_envs.planner.passes.fuse_scale import fuse_scale
 from wpk_envs.planner.passes.recognise_activations import recognise_activations
+from wpk_envs.planner.passes.recognise_layer_norm import recognise_layer_norm
 from wpk_envs.planner.passes.remove_identities import remove_identities
 
 _DEFAULT: tuple[Callable[[Graph], Graph], ...] = (
@@ -27,6 +28,7 @@ _DEFAULT: tuple[Callable[[Graph], Graph], ...] = (
     remove_identities,
     eliminate_common_subexpressions,
     recognise_activations,
+    recognise_layer_norm,
     fold_batch_norm,
     fuse_bias_and_scale,
     fuse_scale,

@@ -48,9 +48,9 @@ def _constant_operand(draft: Draft, node: Node, commutative: str, other: str) ->
 
 
 def per_channel(draft: Draft, product: Node, value: np.ndarray) -> np.ndarray | None:
-    """A constant that broadcasts over a convolution's or gemm's output as one number per output channel, if it is so.
+    """A constant that broadcasts over a node's output as one number per output channel, if it is so.
 
-    Channels are axis 1 of a convolution's output and the last axis of a gemm's.
+    Channels are axis 1 of a convolution's output and the last axis of everything else.
     """
     shape = draft.tensors[product.output].shape
     axis = 1 if product.op == "conv2d" else len(shape) - 1

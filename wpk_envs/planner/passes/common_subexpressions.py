@@ -1,4 +1,7 @@
-"""Common subexpression elimination."""
+"""Common subexpression elimination.
+
+What the framework computes is left alone: it may draw random numbers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def eliminate_common_subexpressions(graph: Graph) -> Graph:
     seen: dict[Hashable, Node] = {}
 
     def merge(draft: Draft, node: Node) -> bool:
-        if len(node.outputs) != 1:
+        if node.op == "framework":
             return False
         first = seen.setdefault((node.op, node.inputs, _frozen(node.attributes)), node)
         if first is node:

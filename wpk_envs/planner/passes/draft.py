@@ -115,10 +115,19 @@ class Draft:
                 self.remove(maker)
 
     def graph(self) -> Graph:
-        """The changed graph."""
+        """The changed graph; its outputs keep their names, unless they are inputs, constants or other outputs now."""
         outputs = tuple(self._renamed.get(name, name) for name in self.before.outputs)
-        changed = replace(self.before, outputs=outputs, tensors=self.tensors, constants=self.constants)
-        return changed.with_nodes(self._nodes.values())
+        made = {name for node in self._nodes.values() for name in node.outputs}.difference(self.before.outputs)
+        named = {new: old for new, old in zip(outputs, self.before.outputs) if new in made}
+
+        def rename(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(named.get(name, name) for name in names)
+
+        nodes = (
+            replace(node, inputs=rename(node.inputs), outputs=rename(node.outputs)) for node in self._nodes.values()
+        )
+        changed = replace(self.before, outputs=rename(outputs), tensors=self.tensors, constants=self.constants)
+        return changed.with_nodes(nodes)
 
 
 Rule = Callable[[Draft, Node], bool]

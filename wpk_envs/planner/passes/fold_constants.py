@@ -1,4 +1,7 @@
-"""Constant folding."""
+"""Constant folding.
+
+Importers have folded what the framework computes, as far as it computes the same every time.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ def fold_constants(graph: Graph) -> Graph:
 
 
 def _fold(draft: Draft, node: Node) -> bool:
-    if not node.inputs or any(name not in draft.constants for name in node.inputs) or _grows(draft, node):
+    is_constant = node.op != "framework" and all(name in draft.constants for name in node.inputs)
+    if not is_constant or _grows(draft, node):
         return False
     import torch
 

@@ -32,23 +32,28 @@ def _recognise(draft: Draft, node: Node) -> bool:
 
 
 def _is_product(draft: Draft, node: Node) -> bool:
-    return node.op == "binary" and (node.attributes["function"] == "mul" or constant_factor(draft, node) is not None)
+    if node.op != "binary":
+        return False
+    found = constant_factor(draft, node)
+    return node.attributes["function"] == "mul" or (found is not None and found[1].size == 1)
 
 
 def _factors(draft: Draft, node: Node) -> tuple[float, list[str]]:
     """A product of products as a number and the other factors; what several read is a factor."""
-    found = constant_factor(draft, node)
-    is_scaled = found is not None and found[1].size == 1
-    scale = found[1].item() if found is not None and is_scaled else 1.0
-    factors = []
-    for name in (found[0],) if found is not None and is_scaled else node.inputs:
-        maker = draft.sole_maker(name, "binary")
-        if maker is None or not _is_product(draft, maker):
-            factors.append(name)
-        else:
-            inner, more = _factors(draft, maker)
-            scale *= inner
-            factors += more
+    scale, factors, products = 1.0, [], [node]
+    while products:
+        product = products.pop()
+        found = constant_factor(draft, product)
+        operands = product.inputs
+        if found is not None and found[1].size == 1:
+            scale *= found[1].item()
+            operands = (found[0],)
+        for name in operands:
+            maker = draft.sole_maker(name, "binary")
+            if maker is not None and _is_product(draft, maker):
+                products.append(maker)
+            else:
+                factors.append(name)
     return scale, factors
 
 
