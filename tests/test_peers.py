@@ -85,8 +85,9 @@ class TestRunning:
     def test_frozen_weights_are_packed_ahead(self):
         from torch._dynamo.utils import counters
 
+        source = two_convs()
         counters.clear()
-        prepared(torch_compile.TorchCompile(), source_of(TwoConvs(), (1, 3, 15, 15)), reference(two_convs()))
+        prepared(torch_compile.TorchCompile(), source, reference(source))
         assert counters["inductor"]["mkldnn_conv_weight_pack_matcher_count"] == 2
 
     @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
