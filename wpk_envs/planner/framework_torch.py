@@ -131,5 +131,5 @@ def numpy_name(model: str, dtype: torch.dtype) -> str:
     """
     name = str(dtype).removeprefix("torch.")
     if name not in _TYPES:
-        raise UserError(f"'{model}' computes in {name} (allowed: {', '.join(_TYPES)}): convert it to float32")
+        raise UserError(f"'{model}' computes in {name}, which NumPy lacks; plans compute in float32: convert the model")
     return name

@@ -42,6 +42,7 @@ class Source:
         if self.kind == "onnx":
             from wpk_envs.planner.importing import onnx_file
 
+            assert self.path is not None
             return onnx_file.reference(self.path, self.input_names, inputs)
         from wpk_envs.planner.importing import torch_source
 

@@ -61,9 +61,9 @@ class Call:
             return self[argument].name
         return self.builder.constant(f"{self.name}.{argument}", np.full(length, default, np.float32))
 
-    def add(self, op: str, inputs: Sequence[str], shape: Sequence[int] | None = None, **attributes: Any) -> str:
-        """Write a node, of the call's own output shape unless another is given; returns its output's name."""
-        return self.builder.add(op, inputs, self.shape if shape is None else shape, self.name, attributes)
+    def add(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Write a node of the call's own output shape; returns its output's name."""
+        return self.builder.add(op, inputs, self.shape, self.name, attributes)
 
     def reshape(self, name: str) -> str:
         """Bring a tensor into the shape of the call's output; returns the result's name."""

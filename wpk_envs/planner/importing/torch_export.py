@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -25,19 +28,29 @@ def exported(name: str, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Ex
     Raises:
         UserError: If torch cannot export it, or if calling it changes the module.
     """
-    fast_attention = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # it would hide whole layers in one operator
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch about itself
+    with _settings(), torch.no_grad():
+        try:
             program = torch.export.export(module, tuple(inputs)).run_decompositions({})
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"torch.export cannot export '{name}' with static shapes: {reason}") from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_attention)
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise UserError(f"torch.export cannot export '{name}' with static shapes: {reason}") from error
     _check(name, program)
     return program
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """Quiet, as a failure is told in one sentence, and without the operators that stand for whole layers."""
+    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        torch.backends.mha.set_fastpath_enabled(fast_attention)
 
 
 def _check(name: str, program: ExportedProgram) -> None:

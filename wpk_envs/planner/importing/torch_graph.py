@@ -35,6 +35,8 @@ def graph_of(source: Source) -> Graph:
     for node in program.graph.nodes:
         importer.visit(node)
     outputs = [importer.values[name] for name in output_names(program)]
+    if not outputs:
+        raise UserError(f"'{source.name}' returns no tensor, so there is nothing to plan: return one")
     return importer.builder.graph(importer.name_of(value) for value in outputs)
 
 
@@ -61,7 +63,8 @@ class _Importer:
             self.values[node.name] = self._call(node)
         elif node.op == "get_attr":
             raise UserError(
-                f"'{self.builder.name}' branches or loops on values ({node.target}); a plan has one path: remove that"
+                f"'{self.builder.name}' branches or loops on values of tensors ({node.target});"
+                " a plan has one path: remove that"
             )
 
     def name_of(self, value: Any) -> str:
@@ -85,7 +88,7 @@ class _Importer:
             parts, index = node.args
             return self.values[parts.name][index]  # type: ignore[union-attr, index]
         if not isinstance(node.target, torch._ops.OpOverload):
-            raise UserError(f"'{self.builder.name}' uses {node.target}, which has no static form: remove it")
+            raise self._dynamic(node.name)
         packet = node.target.overloadpacket.__name__
         if packet.startswith(_CHECKS):
             return None
@@ -107,7 +110,10 @@ class _Importer:
 
     def _argument(self, value: Any) -> Any:
         if isinstance(value, fx.Node):
-            return self.values[value.name]
+            operand = self.values[value.name]
+            if operand is None:
+                raise self._dynamic(value.name)
+            return operand
         if isinstance(value, list | tuple):
             return [self._argument(item) for item in value]
         if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
@@ -139,6 +145,12 @@ class _Importer:
         return [Operand(name)] if several else Operand(name)
 
     def _framework(self, node: fx.Node, template: dict[str, Any], operands: list[Operand]) -> Any:
+        read = [argument.meta["val"] for argument in node.all_input_nodes]
+        if "as_strided" in str(node.target) and not all(value.is_contiguous() for value in read):
+            raise UserError(
+                f"'{self.builder.name}' reads a tensor by strides that is not stored row by row ({node.name}):"
+                " call contiguous() before"
+            )
         outputs = [self._tensor(node, value) for value in framework_torch.tensors_of(node.meta["val"])]
         attributes = {"framework": "torch", "target": str(node.target), "arguments": template}
         inputs = [operand.name for operand in operands]
@@ -160,7 +172,8 @@ class _Importer:
 
     def _dynamic(self, what: str) -> UserError:
         return UserError(
-            f"a shape in '{self.builder.name}' depends on values ({what}); a plan needs static shapes: remove that"
+            f"a shape or number in '{self.builder.name}' depends on values of tensors ({what});"
+            " a plan needs static shapes: remove that"
         )
 
 

@@ -46,7 +46,7 @@ def _clamp(call: Call) -> str | None:
 
 def _binary(call: Call, function: str, swapped: bool = False) -> str | None:
     names = ("self", "exponent") if "exponent" in call.arguments else ("self", "other")
-    if call["alpha"] not in (None, 1) or call["rounding_mode"] is not None:
+    if call[names[1]] is None or call["alpha"] not in (None, 1) or call["rounding_mode"] is not None:
         return None
     operands = [call.operand(name, len(call.shape)) for name in (names[::-1] if swapped else names)]
     return call.add("binary", operands, function=function)
@@ -135,7 +135,7 @@ def _mean(call: Call) -> str | None:
     given = call.shape_of("self")
     if len(given) != 4 or call["dim"] is None or {axis % 4 for axis in call["dim"]} != {2, 3}:
         return None
-    mean = call.add("global_avg_pool", [call["self"].name], (*given[:2], 1, 1))
+    mean = call.builder.add("global_avg_pool", [call["self"].name], (*given[:2], 1, 1), call.name)
     return mean if call["keepdim"] else call.reshape(mean)
 
 
@@ -194,9 +194,9 @@ def _cat(call: Call) -> str | None:
 RULES: dict[str, Rule] = {
     **{name: partial(_unary, function=name) for name in UNARY if name not in ("gelu", "gelu_tanh")},
     **{name: partial(_binary, function=name) for name in ("add", "sub", "mul", "div", "pow")},
-    "gelu": _gelu, "clamp": _clamp, "clamp_min": _clamp, "clamp_max": _clamp, "hardtanh": _clamp,
+    "gelu": _gelu, "clamp": _clamp, "clip": _clamp, "clamp_min": _clamp, "clamp_max": _clamp, "hardtanh": _clamp,
     "rsub": partial(_binary, function="sub", swapped=True), "reciprocal": _reciprocal,
-    "maximum": partial(_binary, function="max"), "minimum": partial(_binary, function="min"),
+    **{name: partial(_binary, function=name[:3]) for name in ("maximum", "minimum", "max", "min")},
     "conv2d": _conv2d, "convolution": _conv2d, **torch_products.RULES,
     "batch_norm": _batch_norm, "_native_batch_norm_legit_no_training": _batch_norm, "layer_norm": _layer_norm,
     "native_layer_norm": _layer_norm,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from wpk_envs.planner.importing.products import product
 from wpk_envs.planner.importing.torch_call import Call
 
 
@@ -21,13 +22,8 @@ def _gemm(call: Call, inputs: list[str], bias: str | None = None) -> str:
 
 
 def _matmul(call: Call) -> str | None:
-    right = "mat2" if call["mat2"] is not None else "other"
-    a, b = call.shape_of("self"), call.shape_of(right)
-    names = [call["self"].name, call[right].name]
-    if call.constant(right) is not None:
-        return _gemm(call, names) if len(b) == 2 and len(a) >= 2 else None
-    computed = call.constant("self") is None
-    return call.add("matmul", names) if computed and len(a) >= 2 and a[:-2] == b[:-2] and len(a) == len(b) else None
+    other = call["mat2"] or call["other"]
+    return product(call.builder, call.name, call["self"].name, other.name, call.shape)
 
 
 def _addmm(call: Call) -> str | None:
@@ -50,8 +46,10 @@ def _attention(call: Call) -> str | None:
     scale = 1 / math.sqrt(query[-1]) if call["scale"] is None else float(call["scale"])
     shape = (*query[:-1], key[-2])
     swap = (*range(rank - 2), rank - 1, rank - 2)
-    scores = call.add("matmul", [call["query"].name, call["key"].name], shape, b_axes=swap, scale=scale)
-    weights = call.add("softmax", [scores], shape, axis=rank - 1)
+    attributes = {"b_axes": swap, "scale": scale}
+    add, name = call.builder.add, call.name
+    scores = add("matmul", [call["query"].name, call["key"].name], shape, f"{name}.scores", attributes)
+    weights = add("softmax", [scores], shape, f"{name}.softmax", {"axis": rank - 1})
     return call.add("matmul", [weights, call["value"].name])
 
 
