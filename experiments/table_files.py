@@ -45,25 +45,30 @@ class Sheet:
         return [[column.text(row) for column in columns] for row in self.rows]
 
 
-def _plain(key: str) -> Callable[[Figures], str]:
+def plain(key: str) -> Callable[[Figures], str]:
+    """The text of a figure as it is."""
     return lambda row: NOT_MEASURED if row[key] is None else str(row[key])
 
 
-def _number(key: str, digits: int) -> Callable[[Figures], str]:
+def number(key: str, digits: int) -> Callable[[Figures], str]:
+    """The text of a number with some digits behind the point."""
     return lambda row: NOT_MEASURED if row[key] is None else f"{row[key]:.{digits}f}"
 
 
-def _interval(key: str) -> Callable[[Figures], str]:
+def interval(key: str, bounds: str = "") -> Callable[[Figures], str]:
+    """The text of a figure with its interval, which is under ``{bounds}_low`` and ``{bounds}_high``, or the key's."""
+    low, high = (f"{bounds or key}_{end}" for end in ("low", "high"))
+
     def text(row: Figures) -> str:
         if row[key] is None:
             return NOT_MEASURED
-        return f"{row[key]:.2f} ({row[f'{key}_low']:.2f} to {row[f'{key}_high']:.2f})"
+        return f"{row[key]:.2f} ({row[low]:.2f} to {row[high]:.2f})"
 
     return text
 
 
 def _seconds(row: Figures) -> str:
-    ours, theirs = (_number(f"{owner}_search_seconds", 0)(row) for owner in ("ours", "tvm"))
+    ours, theirs = (number(f"{owner}_search_seconds", 0)(row) for owner in ("ours", "tvm"))
     return ours if ours == NOT_MEASURED else f"{ours} / {theirs}"
 
 
@@ -82,28 +87,28 @@ def _reached(row: Figures) -> str:
 
 
 ROW_COLUMNS = (
-    Column("operator", _plain("operator")),
-    Column("shape", _plain("shape"), on_terminal=False),
-    Column("ours, us", _number("ours_us", 1)),
-    Column("vendor's best, us", _number("vendor_us", 1)),
-    Column("plain torch, us", _number("plain_torch_us", 1), on_terminal=False),
-    Column("MetaSchedule, us", _number("tvm_us", 1)),
-    Column("speedup over the vendor (95%)", _interval("over_vendor")),
-    Column("over plain torch", _number("over_plain_torch", 2)),
-    Column("speedup over MetaSchedule (95%)", _interval("over_tvm")),
+    Column("operator", plain("operator")),
+    Column("shape", plain("shape"), on_terminal=False),
+    Column("ours, us", number("ours_us", 1)),
+    Column("vendor's best, us", number("vendor_us", 1)),
+    Column("plain torch, us", number("plain_torch_us", 1), on_terminal=False),
+    Column("MetaSchedule, us", number("tvm_us", 1)),
+    Column("speedup over the vendor (95%)", interval("over_vendor")),
+    Column("over plain torch", number("over_plain_torch", 2)),
+    Column("speedup over MetaSchedule (95%)", interval("over_tvm")),
     Column("search, s: ours / MetaSchedule", _seconds, on_terminal=False),
-    Column("vendor's path", _plain("vendor_path"), on_terminal=False),
-    Column("template", _plain("template"), on_terminal=False),
+    Column("vendor's path", plain("vendor_path"), on_terminal=False),
+    Column("template", plain("template"), on_terminal=False),
 )
 GROUP_COLUMNS = (
-    Column("operators", _plain("group")),
-    Column("how many", _plain("operators")),
+    Column("operators", plain("group")),
+    Column("how many", plain("operators")),
     Column("over the vendor: mean, most (of)", _summed("over_vendor")),
     Column("over plain torch: mean, most (of)", _summed("over_plain_torch")),
     Column("over MetaSchedule: mean, most (of)", _summed("over_tvm")),
 )
 PAPER_COLUMNS = (
-    Column("what", _plain("what")),
+    Column("what", plain("what")),
     Column("the paper, on a P100", lambda row: f"up to {row['paper']:.2f}x over {row['over']}"),
     Column("the most that was measured here", _reached),
 )
@@ -135,9 +140,9 @@ def show(console: Console, found: Sequence[Sheet]) -> None:
         console.print(table)
 
 
-def markdown(found: Sequence[Sheet], notes: Sequence[str]) -> str:
+def markdown(found: Sequence[Sheet], notes: Sequence[str], title: str = "Speedups") -> str:
     """The tables as GitHub's Markdown."""
-    parts = ["# Speedups", *notes]
+    parts = [f"# {title}", *notes]
     for sheet in found:
         parts += [f"## {sheet.title}", _tabulated(sheet, "github")]
     return "\n\n".join(parts) + "\n"
@@ -154,10 +159,9 @@ def latex(found: Sequence[Sheet], notes: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def comma_separated(rows: Sequence[Row]) -> str:
-    """A line per operator with every number in full."""
+def comma_separated(figures: Sequence[Figures]) -> str:
+    """A line per row with every number in full."""
     text = io.StringIO()
-    figures = [row.figures() for row in rows]
     writer = csv.DictWriter(text, list(figures[0]), lineterminator="\n")
     writer.writeheader()
     for each in figures:
@@ -167,7 +171,11 @@ def comma_separated(rows: Sequence[Row]) -> str:
 
 def write(folder: Path, rows: Sequence[Row], found: Sequence[Sheet], notes: Sequence[str]) -> None:
     """Write ``tables.md``, ``tables.tex`` and ``tables.csv`` into a folder."""
-    texts = {"md": markdown(found, notes), "tex": latex(found, notes), "csv": comma_separated(rows)}
+    texts = {
+        "md": markdown(found, notes),
+        "tex": latex(found, notes),
+        "csv": comma_separated([row.figures() for row in rows]),
+    }
     for ending, text in texts.items():
         write_whole(folder / f"tables.{ending}", text.encode())
 

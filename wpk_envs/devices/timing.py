@@ -43,7 +43,7 @@ def time_pair(
     Returns:
         Samples of the candidate and of the baseline, in microseconds of one call, position by position.
     """
-    with _no_garbage_collection():
+    with no_garbage_collection():
         estimates = [estimate_seconds(call, threads) for call in (candidate, baseline)]
         pairs = repeats or worthwhile_pairs(*estimates)
         samples = interleave([candidate, baseline], estimates, pairs, threads)
@@ -94,7 +94,8 @@ def _sample(call: Call, count: int, threads: int) -> float:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Collect no garbage while the block runs."""
     enabled = gc.isenabled()
     gc.disable()
     try:

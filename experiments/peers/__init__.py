@@ -1,0 +1,124 @@
+"""The peers that a plan is measured beside: a file per peer, behind the one contract of `contract.Peer`."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.peers.contract import Peer, Prepared
+from experiments.peers.onnxruntime import OnnxRuntime
+from experiments.peers.openvino import OpenVino
+from experiments.peers.tensorrt import TensorRt
+from experiments.peers.torch_compile import TorchCompile
+from experiments.peers.torch_eager import TorchEager
+from experiments.peers.tvm_default import TvmDefault
+from wpk_envs.errors import UserError, unknown
+from wpk_envs.planner.importing import Source
+
+__all__ = ["PEERS", "Peer", "Prepared", "attempt", "label_of", "max_abs_error", "select"]
+
+PEERS: tuple[Peer, ...] = (
+    TorchEager("cpu"),
+    TorchCompile("cpu"),
+    OnnxRuntime(),
+    OpenVino(),
+    TvmDefault(),
+    TorchEager("cuda"),
+    TorchCompile("cuda"),
+    TensorRt(),
+)
+
+WRONG = 0.01
+"""Share of the largest output by which a peer's may be off; float32 in another order is off by 1e-5 or so."""
+
+
+def select(wanted: str | Sequence[str] | None, kind: str, machine: str | None = None) -> tuple[Peer, ...]:
+    """The peers that were asked for, in the order of `PEERS`.
+
+    Args:
+        wanted: ``"all"`` for every one that there is for the device, names, or nothing (also ``"none"``).
+        kind: Of the device, ``"cpu"`` or ``"cuda"``.
+        machine: The processor's architecture; this host's if none.
+
+    Raises:
+        UserError: For a name that no peer has, one that the device cannot have, and one that is not installed.
+    """
+    machine = machine or platform.machine().lower()
+    there = {peer.name: peer for peer in PEERS if peer.supported(kind, machine)}
+    names = _names(wanted)
+    if names == ["all"]:
+        chosen = tuple(there.values())
+        _check_installed([peer for peer in chosen if not peer.optional])
+        return chosen
+    for name in names:
+        if name not in {peer.name for peer in PEERS}:
+            raise unknown("peer", name, [*(peer.name for peer in PEERS), "all", "none"])
+        if name not in there:
+            raise UserError(f"there is no peer {name} for {kind} on {machine} (there are: {', '.join(there)})")
+    chosen = tuple(peer for name, peer in there.items() if name in names)
+    _check_installed(chosen)
+    return chosen
+
+
+def label_of(name: str) -> str:
+    """What a peer is called for people; the name itself if no peer has it."""
+    return next((peer.label for peer in PEERS if peer.name == name), name)
+
+
+def _names(wanted: str | Sequence[str] | None) -> list[str]:
+    if wanted is None or wanted == "none":
+        return []
+    return [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+
+
+def _check_installed(peers: Sequence[Peer]) -> None:
+    reasons = [reason for peer in peers if (reason := peer.missing())]
+    if reasons:
+        raise UserError(f"{'; '.join(reasons)}; or leave it out of peers=[...]")
+
+
+def attempt(peer: Peer, source: Source, threads: int, reference: Sequence[np.ndarray]) -> tuple[Prepared, float] | str:
+    """Make a model ready with a peer and check what it computes; a peer that cannot is no reason to stop.
+
+    Args:
+        peer: The peer.
+        source: The model.
+        threads: Threads of one inference on a CPU.
+        reference: What the framework computes for the source's example inputs.
+
+    Returns:
+        The peer, ready, and the largest absolute error of its outputs; or why there is none, as a sentence.
+    """
+    if reason := peer.missing():
+        return reason
+    try:
+        prepared = peer.prepare(source, threads)
+        error = max_abs_error(prepared.outputs(), reference)
+    except Exception as failure:
+        return f"{peer.label} cannot run {source.name}: {_first_line(failure)}"
+    largest = max(float(np.max(np.abs(array), initial=0.0)) for array in reference)
+    if not error <= WRONG * largest:
+        return f"{peer.label} computes {source.name} wrongly: it is off by {error:.3g}, and outputs reach {largest:.3g}"
+    return prepared, error
+
+
+def _first_line(failure: Exception) -> str:
+    lines = str(failure).strip().splitlines()
+    return lines[0] if lines else type(failure).__name__
+
+
+def max_abs_error(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
+    """The largest absolute difference of all outputs; infinite if there is no number where there should be one.
+
+    Raises:
+        ValueError: If there are other outputs than there should be, or of other shapes.
+    """
+    shapes, wanted = [array.shape for array in outputs], [array.shape for array in reference]
+    if shapes != wanted:
+        raise ValueError(f"outputs have the shapes {shapes}, not {wanted}")
+    errors = [
+        float(np.max(np.abs(one.astype(np.float64) - other), initial=0.0)) for one, other in zip(outputs, reference)
+    ]
+    return max((np.inf if np.isnan(error) else error for error in errors), default=0.0)
