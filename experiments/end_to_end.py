@@ -128,17 +128,23 @@ class ModelRow:
         return {
             "model": self.model,
             "plan_us": self.samples.latency_us(PLAN),
-            "latency_us": {name: self.samples.latency_us(name) for name in self.peers},
+            "peers": {name: self._peer(name) for name in self.peers},
             "fastest_peer": fastest,
             "ratio_to_fastest_peer": ratio and ratio.value,
             "ratio_low": ratio and ratio.low,
             "ratio_high": ratio and ratio.high,
             "max_abs_error": self.errors[PLAN],
-            "peer_max_abs_error": {name: self.errors[name] for name in self.peers},
-            "peers": dict(self.about),
             "failed_peers": dict(self.failed),
             "clock": self.samples.clock,
             "samples_us": {name: list(values) for name, values in self.samples.latencies_us.items()},
+        }
+
+    def _peer(self, name: str) -> dict[str, Any]:
+        about = self.about.get(name, "")
+        return {
+            "latency_us": self.samples.latency_us(name),
+            "max_abs_error": self.errors[name],
+            "about": about,
         }
 
 

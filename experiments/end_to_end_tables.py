@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +56,17 @@ def sheets(figures: Sequence[Figures]) -> list[Sheet]:
 
 def _peers(figures: Sequence[Figures]) -> list[str]:
     """Every peer that some model was tried with, in the order in which they were."""
-    return list(dict.fromkeys(name for row in figures for name in (*row["latency_us"], *row["failed_peers"])))
+    return list(dict.fromkeys(name for row in figures for name in (*row["peers"], *row["failed_peers"])))
 
 
 def _fastest(row: Figures) -> str:
-    return f"{label_of(row['fastest_peer'])}, {row['latency_us'][row['fastest_peer']]:.0f} us"
+    return f"{label_of(row['fastest_peer'])}, {row['peers'][row['fastest_peer']]['latency_us']:.0f} us"
 
 
 def _latency(name: str) -> Column:
     def text(row: Figures) -> str:
-        if name in row["latency_us"]:
-            return f"{row['latency_us'][name]:.0f}"
+        if name in row["peers"]:
+            return f"{row['peers'][name]['latency_us']:.0f}"
         return FAILED if name in row["failed_peers"] else NOT_MEASURED
 
     return Column(label_of(name), text)
@@ -91,7 +91,7 @@ def notes(figures: Sequence[Figures], where: str) -> list[str]:
         "The ratio is the fastest peer's latency over the plan's: above 1 the plan is faster. It is the median over "
         f"rounds in which all were timed in turns in one process, with its 95% bootstrap interval ({clocks})."
     )
-    about: Mapping[str, str] = {name: text for row in figures for name, text in row["peers"].items()}
+    about = {name: peer["about"] for row in figures for name, peer in row["peers"].items()}
     failures = dict.fromkeys(reason for row in figures for reason in row["failed_peers"].values())
     settings = [f"{label_of(name)}: {text}." for name, text in about.items()]
     return [where, rule, *settings, *(f"{reason}." for reason in failures), PAPER_NOTE]
@@ -103,8 +103,8 @@ def flat(figures: Sequence[Figures]) -> list[dict[str, Any]]:
     single = ("model", "plan_us", "fastest_peer", "ratio_to_fastest_peer", "ratio_low", "ratio_high", "max_abs_error")
     return [
         {key: row[key] for key in single}
-        | {f"{name}_us": row["latency_us"].get(name) for name in names}
-        | {f"{name}_max_abs_error": row["peer_max_abs_error"].get(name) for name in names}
+        | {f"{name}_us": row["peers"].get(name, {}).get("latency_us") for name in names}
+        | {f"{name}_max_abs_error": row["peers"].get(name, {}).get("max_abs_error") for name in names}
         | {"rounds": len(row["samples_us"]["plan"]), "clock": row["clock"]}
         for row in figures
     ]

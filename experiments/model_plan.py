@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments import end_to_end, plan_report, summary
-from experiments.end_to_end import PLAN, ModelRow
+import wpk_envs
+from experiments import plan_report, summary
+from experiments.end_to_end import ModelRow, beside_peers
 from experiments.model_tuning import operators_of, tune_missing, untuned
-from experiments.peers import Peer, attempt, max_abs_error
+from experiments.peers import Peer, Prepared
 from experiments.tune import Workplace
 from wpk_envs import planner
 from wpk_envs.planner import passes
@@ -141,21 +142,16 @@ class ModelPlan:
     def _measured(self, source: Source) -> ModelRow:
         """Load the plan as a user would, and run it beside its peers."""
         plan = planner.load(self.folder / "plan")
-        reference = source.reference(source.inputs)
-        errors = {PLAN: max_abs_error(_as_list(plan(*source.inputs)), reference)}
-        calls: dict[str, Any] = {PLAN: plan.program.run}
-        failed: dict[str, str] = {}
-        for peer in self.options.peers:
-            self._say(f"{source.name}: making {peer.label} ready")
-            ready = attempt(peer, source, self.place.device.info.threads, reference)
-            if isinstance(ready, str):
-                failed[peer.name] = ready
-                self._say(ready)
-            else:
-                calls[peer.name], errors[peer.name] = ready[0].run, ready[1]
-        self._say(f"{source.name}: running the plan beside {len(calls) - 1} peers for {self.options.seconds:.0f} s")
-        samples = end_to_end.measure(calls, self.place.device.info.threads, self.options.seconds)
-        return ModelRow(source.name, samples, errors, failed)
+        ready = Prepared(
+            run=plan.program.run,
+            outputs=lambda: _as_list(plan(*source.inputs)),
+            version=wpk_envs.__version__,
+            settings="the plan",
+        )
+        names = ", ".join(peer.label for peer in self.options.peers) or "nobody"
+        self._say(f"{source.name}: running the plan beside {names}")
+        threads, reference = self.place.device.info.threads, source.reference(source.inputs)
+        return beside_peers(source, ready, self.options.peers, reference, threads, self.options.seconds)
 
 
 def _as_list(outputs: Any) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from experiments import end_to_end_files, peers, progress, summary
+from experiments import end_to_end_tables, peers, progress, summary
 from experiments.config import BudgetConfig, ProgramConfig
 from experiments.end_to_end import ModelRow
 from experiments.files import check_writable, publish
@@ -23,6 +23,7 @@ from experiments.model_plan import ModelPlan, Options
 from experiments.settings import Settings, settings_without_operator
 from experiments.tune import Workplace
 from wpk_envs import devices
+from wpk_envs.core import Device
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.planner import passes
 from wpk_envs.planner.models import MODELS
@@ -122,9 +123,14 @@ def plan(cfg: DictConfig, folder: Path) -> None:
             "versions": summary.versions(device),
         }
         if rows:
-            end_to_end_files.show(place.console, rows)
-            end_to_end_files.write(folder, rows, summary.device_text(device))
+            end_to_end_tables.write(folder, rows, _where(device), place.console)
     publish(result, folder, cfg.out)
+
+
+def _where(device: Device) -> str:
+    """Where, when and with what everything was measured, in a sentence."""
+    versions = ", ".join(f"{name} {version}" for name, version in device.info.versions.items())
+    return f"{summary.device_text(device)}, {summary.now()[:10]}; {versions}."
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from experiments import peers
 from experiments.peers import torch_compile
 from tests.peer_models import TwoConvs, as_onnx, reference, source_of, two_convs, two_inputs
 from wpk_envs.errors import UserError
+from wpk_envs.planner.checking import max_abs_error
 
 ON_CPU = [peer for peer in peers.PEERS if peer.supported("cpu", "x86_64")]
 FROM_ONNX = [peer for peer in ON_CPU if not peer.name.startswith("torch")]
@@ -133,17 +134,17 @@ class TestFailures:
     def test_outputs_of_other_shapes_are_no_peer(self):
         source = two_convs()
         found = peers.attempt(ON_CPU[0], source, 1, [*reference(source), np.zeros(3)])
-        assert "outputs have the shapes [(1, 10)], not [(1, 10), (3,)]" in found
+        assert "is off by inf" in found
 
 
 class TestErrors:
     def test_the_largest_of_all_outputs_counts(self):
         one, other = [np.zeros((2, 2)), np.ones(3)], [np.full((2, 2), 0.25), np.array([1, 1, 0.5])]
-        assert peers.max_abs_error(one, other) == 0.5
-        assert peers.max_abs_error(one, one) == 0
+        assert max_abs_error(one, other) == 0.5
+        assert max_abs_error(one, one) == 0
 
     def test_no_number_is_infinitely_wrong(self):
-        assert peers.max_abs_error([np.array([1, np.nan])], [np.zeros(2)]) == np.inf
+        assert max_abs_error([np.array([1, np.nan])], [np.zeros(2)]) == np.inf
 
 
 class TestSelection:

@@ -51,7 +51,7 @@ class SyntheticOffers(Offers):
     def known_cost_us(self, node: Node, offer: Implementation) -> float | None:
         return offer.cost_us if offer.label in self.measured else None
 
-    def conversion(self, tensor: Tensor, source: str, sink: str) -> Implementation:  # type: ignore[override]
+    def conversion(self, tensor: Tensor, source: str, sink: str) -> Implementation:
         return Implementation("synthetic", "convert", (source,), (sink,), {}, self._conversion_us)
 
 
@@ -91,7 +91,7 @@ def test_only_allowed_layouts_are_chosen() -> None:
     offers = SyntheticOffers(branching([0, 1, 2]), 3, 1.0)
     chosen = choose(offers, ("plain",)).chosen
     assert {layout for offer in chosen.values() for layout in (*offer.inputs, *offer.outputs)} == {"plain"}
-    with pytest.raises(UserError, match="nothing computes .* allow more layouts"):
+    with pytest.raises(UserError, match=r"nothing computes .* allow more layouts"):
         choose(offers, ("NCHW16c",))
 
 

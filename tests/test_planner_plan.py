@@ -138,7 +138,7 @@ def test_damage_is_found(copied: Path) -> None:
             planner.load(copied)
         path.write_bytes(whole)
     (copied / plan_file.WEIGHTS).unlink()
-    with pytest.raises(UserError, match="weights.safetensors is missing"):
+    with pytest.raises(UserError, match=r"weights\.safetensors is missing"):
         planner.load(copied)
 
 

@@ -15,9 +15,10 @@ from experiments.peers.torch_compile import TorchCompile
 from experiments.peers.torch_eager import TorchEager
 from experiments.peers.tvm_default import TvmDefault
 from wpk_envs.errors import UserError, unknown
+from wpk_envs.planner.checking import max_abs_error
 from wpk_envs.planner.importing import Source
 
-__all__ = ["PEERS", "Peer", "Prepared", "attempt", "label_of", "max_abs_error", "select"]
+__all__ = ["PEERS", "Peer", "Prepared", "attempt", "label_of", "select"]
 
 PEERS: tuple[Peer, ...] = (
     TorchEager("cpu"),
@@ -38,7 +39,8 @@ def select(wanted: str | Sequence[str] | None, kind: str, machine: str | None = 
     """The peers that were asked for, in the order of `PEERS`.
 
     Args:
-        wanted: ``"all"`` for every one that there is for the device, names, or nothing (also ``"none"``).
+        wanted: ``"all"`` for every one that there is for the device; ``"installed"`` for those of them that can run
+            here and are not `Peer.slow`; names; or nothing (also ``"none"``).
         kind: Of the device, ``"cpu"`` or ``"cuda"``.
         machine: The processor's architecture; this host's if none.
 
@@ -52,9 +54,11 @@ def select(wanted: str | Sequence[str] | None, kind: str, machine: str | None = 
         chosen = tuple(there.values())
         _check_installed([peer for peer in chosen if not peer.optional])
         return chosen
+    if names == ["installed"]:
+        return tuple(peer for peer in there.values() if not peer.slow and not peer.missing())
     for name in names:
         if name not in {peer.name for peer in PEERS}:
-            raise unknown("peer", name, [*(peer.name for peer in PEERS), "all", "none"])
+            raise unknown("peer", name, [*(peer.name for peer in PEERS), "all", "installed", "none"])
         if name not in there:
             raise UserError(f"there is no peer {name} for {kind} on {machine} (there are: {', '.join(there)})")
     chosen = tuple(peer for name, peer in there.items() if name in names)
@@ -107,18 +111,3 @@ def attempt(peer: Peer, source: Source, threads: int, reference: Sequence[np.nda
 def _first_line(failure: Exception) -> str:
     lines = str(failure).strip().splitlines()
     return lines[0] if lines else type(failure).__name__
-
-
-def max_abs_error(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
-    """The largest absolute difference of all outputs; infinite if there is no number where there should be one.
-
-    Raises:
-        ValueError: If there are other outputs than there should be, or of other shapes.
-    """
-    shapes, wanted = [array.shape for array in outputs], [array.shape for array in reference]
-    if shapes != wanted:
-        raise ValueError(f"outputs have the shapes {shapes}, not {wanted}")
-    errors = [
-        float(np.max(np.abs(one.astype(np.float64) - other), initial=0.0)) for one, other in zip(outputs, reference)
-    ]
-    return max((np.inf if np.isnan(error) else error for error in errors), default=0.0)

@@ -39,11 +39,13 @@ class Peer(ABC):
         name: How it is asked for and called in files.
         label: For people.
         optional: Whether ``peers=all`` does without it where it is not installed.
+        slow: Whether it takes many times as long as the others, so that only ``peers=all`` or its name asks for it.
     """
 
     name: str
     label: str
     optional = False
+    slow = False
 
     @abstractmethod
     def supported(self, kind: str, machine: str) -> bool:

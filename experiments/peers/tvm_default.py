@@ -21,6 +21,7 @@ class TvmDefault(Peer):
     """
 
     name = "tvm_default"
+    slow = True
     label = "TVM default"
 
     def supported(self, kind: str, machine: str) -> bool:

@@ -7,7 +7,6 @@ Costs are measured when somebody first asks for them, on buffers that the caches
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -54,7 +53,7 @@ class Offers:
         self.resources = resources
         self._of_case: dict[str, list[Implementation]] = {}
         self._costs: dict[tuple[str, int], float] = {}
-        self.conversion = functools.lru_cache(maxsize=None)(self._conversion)
+        self._conversions: dict[tuple[Tensor, str, str], Implementation] = {}
 
     def of(self, node: Node) -> list[Implementation]:
         """Every offer for a node."""
@@ -94,8 +93,18 @@ class Offers:
             if cost is not None:
                 self.set_cost(node, offer, cost)
 
-    def _conversion(self, tensor: Tensor, source: str, sink: str) -> Implementation:
-        """The fastest way to give a tensor another layout, with its cost."""
+    def conversion(self, tensor: Tensor, source: str, sink: str) -> Implementation:
+        """The fastest way to give a tensor another layout, with its cost.
+
+        Raises:
+            UserError: If there is none.
+        """
+        key = (tensor, source, sink)
+        if key not in self._conversions:
+            self._conversions[key] = self._fastest_conversion(tensor, source, sink)
+        return self._conversions[key]
+
+    def _fastest_conversion(self, tensor: Tensor, source: str, sink: str) -> Implementation:
         node = Node("convert", CONVERT, ("x",), ("y",), {"from": source, "to": sink})
         graph = Graph("", ("x",), ("y",), (node,), {"x": tensor, "y": tensor}, {})
         offers = [offer for provider in self.offering.values() for offer in provider.offers(graph, node, self.target)]

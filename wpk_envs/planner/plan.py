@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from wpk_envs.files import write_whole
 from wpk_envs.planner import validator
 from wpk_envs.planner.buffers import arena, part
 from wpk_envs.planner.implementation import Resources
+from wpk_envs.planner.kernels import tensors
 from wpk_envs.planner.memory import ALIGNMENT
 from wpk_envs.planner.program import Program
 
@@ -192,16 +194,12 @@ class _Functions(Mapping[str, Callable[..., Any]]):
 
 def _functions(path: Path) -> Mapping[str, Callable[..., Any]]:
     """Load a kernels' library with TVM's runtime alone, which takes milliseconds where TVM takes seconds."""
-    import importlib.util
-
-    import tvm_ffi
-
     found = importlib.util.find_spec("tvm")
     assert found is not None
     assert found.submodule_search_locations is not None
     runtime = Path(found.submodule_search_locations[0]) / "lib" / "libtvm_runtime.so"
     ctypes.CDLL(str(runtime), ctypes.RTLD_GLOBAL)
-    return _Functions(tvm_ffi.load_module(str(path)))
+    return _Functions(tensors.tvm_ffi().load_module(str(path)))
 
 
 def _constants(path: Path) -> dict[str, np.ndarray]:

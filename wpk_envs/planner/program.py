@@ -97,7 +97,7 @@ class Program:
         resources: What calls are bound with.
 
     Attributes:
-        calls: In order; `run` makes them.
+        calls: In order; `run` makes them, several at once where their provider can.
         buffers: Arrays by name, all in one arena.
     """
 
@@ -114,6 +114,7 @@ class Program:
         self.inputs = [self.buffers[each["buffer"]] for each in described["inputs"]]
         self.outputs = [self.buffers[each["buffer"]] for each in described["outputs"]]
         self.calls = [self.bind(step) for step in described["steps"]]
+        self._chained = providers.chained([step["provider"] for step in described["steps"]], self.calls)
 
     def bind(self, step: Mapping[str, Any], constants: Mapping[str, np.ndarray] | None = None) -> Call:
         """A step, or another implementation of it, bound to this program's buffers.
@@ -133,7 +134,7 @@ class Program:
 
     def run(self) -> None:
         """Compute the outputs of the inputs, both in the buffers."""
-        for call in self.calls:
+        for call in self._chained:
             call()
 
     def compute(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

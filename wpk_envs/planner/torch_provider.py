@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,11 +75,27 @@ def bind(
     compute = _computing(settings)
 
     def call() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), _threads(resources.threads):
             for result, value in zip(results, compute(arguments)):
                 result.copy_(value)
 
     return call
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use that many threads, and then as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _computing(settings: Mapping[str, Any]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -16,6 +16,7 @@ from wpk_envs.operators.fused import FusedOperator
 from wpk_envs.planner import layouts
 from wpk_envs.planner.graph import Graph, Node
 from wpk_envs.planner.implementation import Call, Implementation, Resources, Target
+from wpk_envs.planner.kernels import tensors
 from wpk_envs.planner.kernels.relayout import Relaid, relaid, with_layouts
 from wpk_envs.planner.operator_of import operator_of
 from wpk_envs.records import Store
@@ -165,14 +166,12 @@ def bind(
     resources: Resources,
 ) -> Call:
     """The compiled function with all its tensors."""
-    import tvm_ffi
-
     given = {"input": list(inputs), "output": list(outputs)}
-    tensors = []
+    arguments = []
     for argument in settings["arguments"]:
         array = constants[argument["constant"]] if "constant" in argument else given[argument["from"]].pop(0)
-        tensors.append(tvm_ffi.from_dlpack(array.reshape(argument["shape"])))
-    return functools.partial(resources.functions[settings["function"]], *tensors)
+        arguments.append(tensors.tvm_ffi().from_dlpack(array.reshape(argument["shape"])))
+    return functools.partial(resources.functions[settings["function"]], *arguments)
 
 
 def _argument(name: str, shape: Sequence[int], changes: Mapping[str, Relaid]) -> dict[str, Any]:
