@@ -194,12 +194,13 @@ class _Functions(Mapping[str, Callable[..., Any]]):
 
 def _functions(path: Path) -> Mapping[str, Callable[..., Any]]:
     """Load a kernels' library with TVM's runtime alone, which takes milliseconds where TVM takes seconds."""
+    ffi = tensors.tvm_ffi()
     found = importlib.util.find_spec("tvm")
     assert found is not None
     assert found.submodule_search_locations is not None
     runtime = Path(found.submodule_search_locations[0]) / "lib" / "libtvm_runtime.so"
     ctypes.CDLL(str(runtime), ctypes.RTLD_GLOBAL)
-    return _Functions(tensors.tvm_ffi().load_module(str(path)))
+    return _Functions(ffi.load_module(str(path)))
 
 
 def _constants(path: Path) -> dict[str, np.ndarray]:
