@@ -136,8 +136,10 @@ class ModelPlan:
         planner_ = Planner(graph, device, offering, kernels.functions, self._say, self.options.skip)
         inputs = source.random_inputs(self.options.seed + 1)
         planned = planner_.plan(inputs, source.reference(inputs), self.options.strict)
-        write(self.folder / "plan", planned, device, kernels.functions)
-        return planned, [*notes, *missing.values()]
+        remark = write(self.folder / "plan", planned, device, kernels.functions)
+        if remark:
+            self._say(remark)
+        return planned, [*notes, *missing.values(), *([remark] if remark else [])]
 
     def _measured(self, source: Source) -> ModelRow:
         """Load the plan as a user would, and run it beside its peers."""

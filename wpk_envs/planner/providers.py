@@ -16,6 +16,7 @@ BINDERS = {
     "kernels": "wpk_envs.planner.kernels.provider",
     "onednn": "wpk_envs.planner.onednn.provider",
     "torch": "wpk_envs.planner.torch_provider",
+    "numpy": "wpk_envs.planner.copies",
 }
 """Modules with a function ``bind`` by provider; each is imported when a plan first needs it."""
 
@@ -53,6 +54,8 @@ def chained(names: Sequence[str], calls: Sequence[Call]) -> list[Call]:
 def open_providers(device: DeviceInfo, store: Store | None) -> tuple[dict[str, Provider], dict[str, str]]:
     """Everyone who can offer something on a device, and why others cannot, in sentences.
 
+    NumPy's conversions are offered only where oneDNN's are not: theirs are faster.
+
     Args:
         device: What plans are made for.
         store: Where tuned kernels are found.
@@ -63,4 +66,6 @@ def open_providers(device: DeviceInfo, store: Store | None) -> tuple[dict[str, P
     everyone: dict[str, Provider] = {"kernels": KernelProvider(device, store), **modules}
     reasons = {name: provider.unavailable() for name, provider in everyone.items()}
     able = {name: provider for name, provider in everyone.items() if not reasons[name]}
+    if "onednn" not in able:
+        able["numpy"] = importlib.import_module(BINDERS["numpy"])
     return able, {name: reason for name, reason in reasons.items() if reason}
