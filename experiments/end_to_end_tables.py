@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments import end_to_end_plot, table_files
-from experiments.end_to_end import ModelRow
+from experiments.end_to_end import PASSES, PLAN, ModelRow
 from experiments.peers import label_of
 from experiments.speedups import PAPER
 from experiments.table_files import NOT_MEASURED, PAPER_COLUMNS, PAPER_NOTE, Column, Figures, Sheet
@@ -89,7 +89,8 @@ def notes(figures: Sequence[Figures], where: str) -> list[str]:
     clocks = ", ".join(dict.fromkeys(row["clock"] for row in figures))
     rule = (
         "The ratio is the fastest peer's latency over the plan's: above 1 the plan is faster. It is the median over "
-        f"rounds in which all were timed in turns in one process, with its 95% bootstrap interval ({clocks})."
+        f"rounds in which all were timed in turns in one process ({clocks}), in {PASSES} passes for which the model "
+        "was made ready anew, with its 95% bootstrap interval over passes and rounds."
     )
     about: Mapping[str, str] = {name: text for row in figures for name, text in row["peers"].items()}
     failures = dict.fromkeys(reason for row in figures for reason in row["failed_peers"].values())
@@ -105,6 +106,6 @@ def flat(figures: Sequence[Figures]) -> list[dict[str, Any]]:
         {key: row[key] for key in single}
         | {f"{name}_us": row["latency_us"].get(name) for name in names}
         | {f"{name}_max_abs_error": row["peer_max_abs_error"].get(name) for name in names}
-        | {"rounds": len(row["samples_us"]["plan"]), "clock": row["clock"]}
+        | {"rounds": sum(len(latencies[PLAN]) for latencies in row["samples_us"]), "clock": row["clock"]}
         for row in figures
     ]
