@@ -31,7 +31,9 @@ def source_of(path: Path, seed: int) -> Source:
     random = np.random.default_rng(seed)
     inputs = []
     for value in inputs_of(model):
-        tensor = tensor_of(value.type, f"input '{value.name}' of {path}")
+        what = f"input '{value.name}' of {path}"
+        check_type(value.type.tensor_type.elem_type, what)
+        tensor = tensor_of(value.type, what)
         floats = tensor.dtype == "float32"
         drawn = random.standard_normal(tensor.shape, np.float32) if floats else np.ones(tensor.shape, tensor.dtype)
         inputs.append(drawn)
@@ -57,12 +59,23 @@ def read(path: Path) -> Any:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{path} is no valid ONNX model ({reason}): export it again") from error
     for initializer in model.graph.initializer:
-        kind = onnx.TensorProto.DataType.Name(initializer.data_type)
-        if kind in _OTHER_FLOATS:
-            raise UserError(
-                f"weight '{initializer.name}' of {path} is {kind}, but plans compute in float32 only: convert the model"
-            )
+        check_type(initializer.data_type, f"weight '{initializer.name}' of {path}")
     return inliner.inline_local_functions(model) if model.functions else model
+
+
+def check_type(kind: int, what: str) -> None:
+    """Refuse inputs and weights that are floats of another type than float32.
+
+    Args:
+        kind: A number of ``TensorProto.DataType``.
+        what: What has it, for errors.
+
+    Raises:
+        UserError: If it is such a type.
+    """
+    name = framework_onnx.required().TensorProto.DataType.Name(kind)
+    if name in _OTHER_FLOATS:
+        raise UserError(f"{what} is {name}, but plans compute in float32 only: convert the model")
 
 
 def inputs_of(model: Any) -> list[Any]:
@@ -79,15 +92,15 @@ def tensor_of(kind: Any, what: str) -> Tensor:
         what: The value, for errors.
 
     Raises:
-        UserError: If it is no tensor, has a dynamic shape, or a type that NumPy lacks or plans do not compute in.
+        UserError: If it is no tensor, has a dynamic shape, or a type that NumPy lacks.
     """
     onnx = framework_onnx.required()
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         raise UserError(f"{what} is no tensor of a known shape; only those can be planned: change the model")
-    name = onnx.TensorProto.DataType.Name(kind.tensor_type.elem_type)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type))
-    if name in _OTHER_FLOATS or dtype.kind not in "fiub":
-        raise UserError(f"{what} is {name}, but plans compute in float32 (and integers): convert the model")
+    if dtype.kind not in "fiubc":
+        name = onnx.TensorProto.DataType.Name(kind.tensor_type.elem_type)
+        raise UserError(f"{what} is {name}, which NumPy lacks; plans compute in float32: convert the model")
     extents = kind.tensor_type.shape.dim
     if not all(extent.HasField("dim_value") for extent in extents):
         shape = ", ".join(str(extent.dim_value) if extent.HasField("dim_value") else extent.dim_param or "?"

@@ -75,8 +75,7 @@ class _Importer:
         if node.op_type == "Shape" and node.domain in _OWN:
             self._keep(node.output[0], _extents(node, self.builder.tensors[read[0]].shape))
             return
-        if node.op_type not in _RANDOM and all(name in self.builder.constants for name in read):
-            self._fold(node)
+        if all(name in self.builder.constants for name in read) and self._folded(node):
             return
         outputs = self._tensors(node)
         known = self._known(node, outputs)
@@ -87,14 +86,20 @@ class _Importer:
         """The outputs of a node that somebody reads."""
         return [name for name in node.output if name in self._used]
 
-    def _fold(self, node: onnx.NodeProto) -> None:
-        """Compute a node that reads nothing but constants."""
+    def _folded(self, node: onnx.NodeProto) -> bool:
+        """Compute a node that reads nothing but constants; false if ONNX's own evaluator cannot."""
+        if node.domain not in _OWN or node.op_type in _RANDOM:
+            return False
         values = {name: self.builder.constants[self._names[name]] for name in _read(node)}
         inputs = [helper.make_value_info(name, _type(self.builder.tensors[self._names[name]])) for name in values]
         outputs = [onnx.ValueInfoProto(name=name) for name in self._outputs(node)]
-        results = framework_onnx.reference_of(self._node_model(node, inputs, outputs))(values)
+        try:
+            results = framework_onnx.reference_of(self._node_model(node, inputs, outputs))(values)
+        except Exception:  # its operators are many, and some lack a type or a case
+            return False
         for name, value in zip(self._outputs(node), results):
             self._keep(name, np.asarray(value))
+        return True
 
     def _tensors(self, node: onnx.NodeProto) -> dict[str, Tensor]:
         """Shape and type of each output of a node."""

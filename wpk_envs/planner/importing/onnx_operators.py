@@ -34,7 +34,7 @@ def _hard_sigmoid(call: Call) -> str | None:
 def _clip(call: Call) -> str | None:
     if not call.fixed(1, 2):
         return None
-    low, high = call.parameter("min", 1), call.parameter("max", 2)
+    low, high = (call.parameter(name, index) for index, name in enumerate(("min", "max"), start=1))
     if low == 0 and high in (None, 6):
         return _unary(call, "relu" if high is None else "relu6")
     result = call.x

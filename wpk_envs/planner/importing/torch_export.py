@@ -41,7 +41,7 @@ def exported(name: str, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Ex
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
     """Quiet, as a failure is told in one sentence, and without the operators that stand for whole layers."""
-    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    fast_attention, logged = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
     torch.backends.mha.set_fastpath_enabled(False)
     logging.disable(logging.CRITICAL)
     try:
@@ -49,7 +49,7 @@ def _settings() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(logged)
         torch.backends.mha.set_fastpath_enabled(fast_attention)
 
 

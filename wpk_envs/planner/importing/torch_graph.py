@@ -22,7 +22,7 @@ _CHECKS = ("_assert", "sym_constrain")
 
 
 def graph_of(source: Source) -> Graph:
-    """Import a torch module.
+    """Import a torch module; the graph's constants share their memory with the module's parameters.
 
     Args:
         source: Of kind ``"torch"``.
@@ -34,10 +34,10 @@ def graph_of(source: Source) -> Graph:
     importer = _Importer(source, constant_tensors(program))
     for node in program.graph.nodes:
         importer.visit(node)
-    outputs = [importer.values[name] for name in output_names(program)]
+    outputs = [importer.values[name].name for name in output_names(program)]
     if not outputs:
         raise UserError(f"'{source.name}' returns no tensor, so there is nothing to plan: return one")
-    return importer.builder.graph(importer.name_of(value) for value in outputs)
+    return importer.builder.graph(outputs)
 
 
 class _Importer:
@@ -67,9 +67,6 @@ class _Importer:
                 " a plan has one path: remove that"
             )
 
-    def name_of(self, value: Any) -> str:
-        return str(value.name)
-
     def _placeholder(self, node: fx.Node) -> Operand:
         if node.name in self._constants:
             return self._shared(*self._constants[node.name])
@@ -87,6 +84,10 @@ class _Importer:
         if node.target is operator.getitem:
             parts, index = node.args
             return self.values[parts.name][index]  # type: ignore[union-attr, index]
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            raise UserError(
+                f"'{self.builder.name}' uses the operator '{node.target}', which no plan can hold: remove it"
+            )
         if not isinstance(node.target, torch._ops.OpOverload):
             raise self._dynamic(node.name)
         packet = node.target.overloadpacket.__name__
@@ -124,6 +125,8 @@ class _Importer:
         """The results, as constants, of a call that reads nothing but constants."""
         tensors = [torch.from_numpy(self.builder.constants[operand.name]) for operand in operands]
         results = framework_torch.make(str(node.target), template)(*tensors)
+        for value in results:
+            self._tensor(node, value)
         names = (self.builder.constant(_name(node), value.numpy(force=True)) for value in results)
         return self._results(node, [Operand(name) for name in names])
 
@@ -134,7 +137,7 @@ class _Importer:
         if several and any(user.target is not operator.getitem or user.args[1] != 0 for user in node.users):
             return None
         first = value[0] if several else value
-        if packet not in RULES or not isinstance(first, torch.Tensor):
+        if node.target.namespace != "aten" or packet not in RULES:  # type: ignore[union-attr]
             return None
         types = [self.builder.tensors[operand.name].dtype for operand in operands]
         if {*types, self._tensor(node, first).dtype} != {"float32"}:
