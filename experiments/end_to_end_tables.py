@@ -45,9 +45,9 @@ def sheets(figures: Sequence[Figures]) -> list[Sheet]:
         Column("plan, us", table_files.number("plan_us", 0)),
         Column("fastest peer", lambda row: NOT_MEASURED if row["fastest_peer"] is None else _fastest(row)),
         Column("ratio to it (95%)", table_files.interval("ratio_to_fastest_peer", bounds="ratio")),
-        Column("largest error", lambda row: f"{row['max_abs_error']:.1e}"),
+        Column("error", lambda row: f"{row['max_abs_error']:.1e}"),
     )
-    everybody = (plans[0], plans[1], *(_latency(name) for name in _peers(figures)))
+    everybody = (plans[0], Column("plan", plans[1].text), *(_latency(name) for name in _peers(figures)))
     shown = [Sheet("the plan and its fastest peer", plans, figures)]
     if len(everybody) > 2:
         shown.append(Sheet("latency of one inference, us", everybody, figures))
