@@ -142,8 +142,8 @@ class _Race:
             started = time.perf_counter()
             found = attempt(peer, self._source, self._threads, self._reference)
             if isinstance(found, str):
-                self.failed[peer.name] = found
-                self.ready.pop(peer.name, None)
+                if peer.name not in self.ready:
+                    self.failed[peer.name] = found
             else:
                 self._enter(peer.name, *found)
                 self.about[peer.name] = f"{found[0].version}, {found[0].settings}"

@@ -26,7 +26,7 @@ SLOW = 10.0
 
 ROUNDS_OF_SLOW = 3
 SHARE_OF_SLOW = 0.5
-"""Share of the time that a slow candidate may have for them; one round it has in any case."""
+"""Share of the time that a slow candidate may have for them; where that is not enough for one, its estimate stands."""
 
 Latencies = Mapping[str, tuple[float, ...]]
 """Microseconds of one call by name, a figure per round; slow candidates have those of the first rounds."""
@@ -68,7 +68,7 @@ class Samples:
         Returns:
             The median over the rounds that both took part in, with its 95% interval.
         """
-        passes = [[one / other for one, other in zip(each.get(name, ()), each[beside])] for each in self.passes]
+        passes = [[one / other for one, other in zip(each.get(name, ()), each.get(beside, ()))] for each in self.passes]
         filled = [ratios for ratios in passes if ratios]
         every = [ratio for ratios in filled for ratio in ratios]
         return Ratio(statistics.median(every), *nested_interval(filled))
@@ -108,10 +108,10 @@ def measure(candidates: Mapping[str, Call], threads: int = 1, seconds: float = 2
         kind: Of device.
     """
     timer = Timer(threads == 1 and kind == "cpu")
-    samples: dict[str, list[float]] = {name: [] for name in candidates}
     with no_garbage_collection():
         estimates = {name: timer.estimate(call) for name, call in candidates.items()}
         rounds = {name: _rounds(estimate, min(estimates.values()), seconds) for name, estimate in estimates.items()}
+        samples = {name: [] if rounds[name] else [1e6 * estimates[name]] for name in candidates}
         order, deadline = list(candidates), time.perf_counter() + seconds
         for number in range(MOST_ROUNDS):
             if number >= FEWEST_ROUNDS and time.perf_counter() >= deadline:
@@ -127,4 +127,4 @@ def _rounds(estimate: float, fastest: float, seconds: float) -> int:
     """How many rounds a candidate takes part in, from what one inference takes."""
     if estimate <= SLOW * fastest:
         return MOST_ROUNDS
-    return max(1, min(ROUNDS_OF_SLOW, int(SHARE_OF_SLOW * seconds / estimate)))
+    return min(ROUNDS_OF_SLOW, int(SHARE_OF_SLOW * seconds / estimate))

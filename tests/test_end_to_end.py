@@ -77,6 +77,7 @@ class TestFigures:
         assert made.latencies_us == {"plan": (10, 20, 30), "peer": (20, 40, 60), "slow": (500,)}
         assert made.ratio("peer", PLAN).value == 2
         assert made.ratio("slow", PLAN).value == 50
+        assert made.ratio(PLAN, "slow").value == 0.02
         assert made.ratio(PLAN, PLAN).high == 1
 
     def test_a_slow_peer_is_compared_in_the_rounds_that_it_took_part_in(self):
