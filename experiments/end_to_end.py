@@ -1,96 +1,28 @@
-"""Whole models timed beside each other in one process: a plan and its peers, round by round.
-
-Every round times everybody once, forwards and backwards in turns, so that what the machine does meanwhile falls on all
-alike; `experiments.turns` says how one is timed.
-"""
+"""Whole models: a plan measured beside its peers."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from experiments.finals import median_interval
-from experiments.known import Ratio
-from experiments.peers import Peer, Prepared, attempt, max_abs_error
-from experiments.turns import Call, Timer
-from wpk_envs.devices.timing import no_garbage_collection
+from experiments.peers import Peer, Prepared, attempt
+from experiments.rounds import Samples, measure, together
+from wpk_envs.planner.checking import max_abs_error
 from wpk_envs.planner.importing import Source
 
 PLAN = "plan"
 """What the plan is called among the candidates."""
 
-FEWEST_ROUNDS = 7
-MOST_ROUNDS = 200
+PASSES = 5
+"""The same model made ready twice by the same runtime differs by a few percent, whatever the number of rounds: by where
+in memory everything happens to lie. So it is made ready anew for every pass, and the intervals are over passes, too."""
 
-SLOW = 10.0
-"""A candidate slower than the fastest by more than this factor takes part in `ROUNDS_OF_SLOW` only."""
-
-ROUNDS_OF_SLOW = 3
-SHARE_OF_SLOW = 0.25
-"""Share of the time that a slow candidate may have for them; one round it has in any case."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What candidates took.
-
-    Attributes:
-        latencies_us: Of one inference by name, a figure per round; slow candidates have those of the first rounds.
-        clock: What they were timed by, in words.
-    """
-
-    latencies_us: Mapping[str, tuple[float, ...]]
-    clock: str
-
-    def latency_us(self, name: str) -> float:
-        """The median over the rounds."""
-        return statistics.median(self.latencies_us[name])
-
-    def fastest(self, names: Sequence[str]) -> str:
-        """Whoever of some has the least median."""
-        return min(names, key=self.latency_us)
-
-    def ratio(self, name: str, plan: str = PLAN) -> Ratio:
-        """How many times as long as the plan somebody took: the median over the rounds with its 95% interval."""
-        ratios = [theirs / own for theirs, own in zip(self.latencies_us[name], self.latencies_us[plan])]
-        return Ratio(statistics.median(ratios), *median_interval(ratios))
-
-
-def measure(candidates: Mapping[str, Call], threads: int = 1, seconds: float = 20.0, kind: str = "cpu") -> Samples:
-    """Time calls in turns; each must have run before.
-
-    Args:
-        candidates: One inference each, by name.
-        threads: Threads that an inference uses on a CPU.
-        seconds: When to stop, after `FEWEST_ROUNDS` at least and `MOST_ROUNDS` at most.
-        kind: Of device.
-    """
-    timer = Timer(threads == 1 and kind == "cpu")
-    samples: dict[str, list[float]] = {name: [] for name in candidates}
-    with no_garbage_collection():
-        estimates = {name: timer.estimate(call) for name, call in candidates.items()}
-        rounds = {name: _rounds(estimate, min(estimates.values()), seconds) for name, estimate in estimates.items()}
-        order, deadline = list(candidates), time.perf_counter() + seconds
-        for number in range(MOST_ROUNDS):
-            if number >= FEWEST_ROUNDS and time.perf_counter() >= deadline:
-                break
-            for name in order:
-                if number < rounds[name]:
-                    samples[name].append(1e6 * timer.turn(candidates[name], estimates[name]))
-            order.reverse()
-    return Samples({name: tuple(values) for name, values in samples.items()}, timer.clock)
-
-
-def _rounds(estimate: float, fastest: float, seconds: float) -> int:
-    """How many rounds a candidate takes part in, from what one inference takes."""
-    if estimate <= SLOW * fastest:
-        return MOST_ROUNDS
-    return max(1, min(ROUNDS_OF_SLOW, int(SHARE_OF_SLOW * seconds / estimate)))
+QUICK_SECONDS = 4.0
+"""A peer that takes longer to make a model ready does so once."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +56,7 @@ class ModelRow:
     def figures(self) -> dict[str, Any]:
         """Every number of the model as plain data, null where nothing was measured."""
         fastest = self.fastest_peer
-        ratio = None if fastest is None else self.samples.ratio(fastest)
+        ratio = None if fastest is None else self.samples.ratio(fastest, PLAN)
         return {
             "model": self.model,
             "plan_us": self.samples.latency_us(PLAN),
@@ -136,46 +68,99 @@ class ModelRow:
             "max_abs_error": self.errors[PLAN],
             "failed_peers": dict(self.failed),
             "clock": self.samples.clock,
-            "samples_us": {name: list(values) for name, values in self.samples.latencies_us.items()},
+            "samples_us": [
+                {name: list(values) for name, values in latencies.items()} for latencies in self.samples.passes
+            ],
         }
 
     def _peer(self, name: str) -> dict[str, Any]:
-        about = self.about.get(name, "")
-        return {
-            "latency_us": self.samples.latency_us(name),
-            "max_abs_error": self.errors[name],
-            "about": about,
-        }
+        latency, error = self.samples.latency_us(name), self.errors[name]
+        return {"latency_us": latency, "max_abs_error": error, "about": self.about.get(name, "")}
 
 
 def beside_peers(
     source: Source,
-    plan: Prepared,
+    load: Callable[[], Prepared],
     peers: Sequence[Peer],
     reference: Sequence[np.ndarray],
     threads: int = 1,
     seconds: float = 20.0,
     kind: str = "cpu",
+    tell: Callable[[str], None] = lambda words: None,
 ) -> ModelRow:
     """Make a model ready with every peer, check what they compute and time them beside the plan.
 
     Args:
         source: The model.
-        plan: The plan, bound to the source's example inputs.
+        load: Loads the plan and binds it to the source's example inputs, anew at every call.
         peers: Whom it is measured beside; one that fails is a sentence in the row.
         reference: What the framework computes for the source's example inputs.
         threads: Threads of one inference on a CPU.
-        seconds: For the timing.
+        seconds: For the timing; making ready comes on top.
         kind: Of device.
+        tell: Told what is being done.
     """
-    ready, failed = {PLAN: plan}, {}
-    errors = {PLAN: max_abs_error(plan.outputs(), reference)}
-    for peer in peers:
-        found = attempt(peer, source, threads, reference)
-        if isinstance(found, str):
-            failed[peer.name] = found
-        else:
-            ready[peer.name], errors[peer.name] = found
-    samples = measure({name: each.run for name, each in ready.items()}, threads, seconds, kind)
-    about = {name: f"{each.version}, {each.settings}" for name, each in ready.items() if name != PLAN}
-    return ModelRow(source.name, samples, errors, about, failed)
+    race = _Race(source, load, peers, reference, threads)
+    passes = []
+    for number in range(1, PASSES + 1):
+        race.make_ready(tell)
+        tell(f"{source.name}: timing the plan and its peers, pass {number} of {PASSES}")
+        calls = {name: each.run for name, each in race.ready.items()}
+        passes.append(measure(calls, threads, seconds / PASSES, kind))
+        race.dismiss_slow(passes[-1])
+    return ModelRow(source.name, together(passes), race.errors, race.about, race.failed)
+
+
+class _Race:
+    """A plan and its peers.
+
+    Attributes:
+        ready: Who takes part in the next pass, by name.
+        errors: The largest absolute error of everybody who is or was ready.
+        about: Version and settings of the peers among them.
+        failed: Why the other peers never were.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        load: Callable[[], Prepared],
+        peers: Sequence[Peer],
+        reference: Sequence[np.ndarray],
+        threads: int,
+    ) -> None:
+        self._source, self._load, self._reference, self._threads = source, load, reference, threads
+        self._again = list(peers)
+        self.ready: dict[str, Prepared] = {}
+        self.errors: dict[str, float] = {}
+        self.about: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
+
+    def make_ready(self, tell: Callable[[str], None]) -> None:
+        """Make the model ready anew with the plan and all who are quick at it, one beside its predecessor."""
+        plan = self._load()
+        self._enter(PLAN, plan, max_abs_error(plan.outputs(), self._reference))
+        for peer in list(self._again):
+            tell(f"{self._source.name}: making it ready with {peer.label}")
+            started = time.perf_counter()
+            found = attempt(peer, self._source, self._threads, self._reference)
+            if isinstance(found, str):
+                if peer.name not in self.ready:
+                    self.failed[peer.name] = found
+            else:
+                self._enter(peer.name, *found)
+                self.about[peer.name] = f"{found[0].version}, {found[0].settings}"
+            if isinstance(found, str) or time.perf_counter() - started > QUICK_SECONDS:
+                self._again.remove(peer)
+
+    def _enter(self, name: str, prepared: Prepared, error: float) -> None:
+        self.ready[name] = prepared
+        self.errors[name] = max(error, self.errors.get(name, 0.0))
+
+    def dismiss_slow(self, samples: Samples) -> None:
+        """Leave those out of later passes who had fewer rounds than others: what they take is clear."""
+        rounds = {name: len(values) for name, values in samples.latencies_us.items()}
+        for name in rounds.keys() - {PLAN}:
+            if rounds[name] < max(rounds.values()):
+                del self.ready[name]
+                self._again = [peer for peer in self._again if peer.name != name]

@@ -51,12 +51,12 @@ def _draw(axes: Any, row: ModelRow, names: Sequence[str]) -> None:
     for place, name in enumerate(names):
         ratio = row.samples.ratio(name, fastest)
         cut = ratio.value > LONGEST
-        axes.barh(place, min(ratio.value, LONGEST), height=0.7, color=CURVE if name == PLAN else INK, alpha=0.85)
+        axes.barh(place, min(ratio.value, LONGEST), height=0.7, color=CURVE if name == PLAN else INK, alpha=0.7)
         if not cut and name != fastest:
             axes.errorbar(ratio.value, place, xerr=_bars(ratio), color=INK, capsize=2.5, linewidth=1)
         end = LONGEST if cut else ratio.high or ratio.value
-        text = f"{ratio.value:.2f}" if not cut else f"{ratio.value:.3g} →"
-        axes.text(end + 0.03, place, f"{text}  ({row.samples.latency_us(name) / 1e3:.3g} ms)",
+        text = f"{ratio.value:.2f}" if not cut else f"{_digits(ratio.value)} →"
+        axes.text(end + 0.03, place, f"{text}  ({_digits(row.samples.latency_us(name) / 1e3)} ms)",
                   va="center", fontsize=7.5, color=INK)  # fmt: skip
     axes.axvline(1, color=INK, linewidth=1, linestyle="--")
     axes.set_yticks(range(len(names)), [label_of(name) for name in names], fontsize=8)
@@ -67,6 +67,11 @@ def _draw(axes: Any, row: ModelRow, names: Sequence[str]) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(INK)
+
+
+def _digits(value: float) -> str:
+    """Three digits that count, more of what is large."""
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _bars(ratio: Ratio) -> list[list[float]]:

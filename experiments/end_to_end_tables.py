@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments import end_to_end_plot, table_files
-from experiments.end_to_end import ModelRow
+from experiments.end_to_end import PASSES, PLAN, ModelRow
 from experiments.peers import label_of
 from experiments.speedups import PAPER
 from experiments.table_files import NOT_MEASURED, PAPER_COLUMNS, PAPER_NOTE, Column, Figures, Sheet
@@ -45,9 +45,9 @@ def sheets(figures: Sequence[Figures]) -> list[Sheet]:
         Column("plan, us", table_files.number("plan_us", 0)),
         Column("fastest peer", lambda row: NOT_MEASURED if row["fastest_peer"] is None else _fastest(row)),
         Column("ratio to it (95%)", table_files.interval("ratio_to_fastest_peer", bounds="ratio")),
-        Column("largest error", lambda row: f"{row['max_abs_error']:.1e}"),
+        Column("error", lambda row: f"{row['max_abs_error']:.1e}"),
     )
-    everybody = (plans[0], plans[1], *(_latency(name) for name in _peers(figures)))
+    everybody = (plans[0], Column("plan", plans[1].text), *(_latency(name) for name in _peers(figures)))
     shown = [Sheet("the plan and its fastest peer", plans, figures)]
     if len(everybody) > 2:
         shown.append(Sheet("latency of one inference, us", everybody, figures))
@@ -89,7 +89,8 @@ def notes(figures: Sequence[Figures], where: str) -> list[str]:
     clocks = ", ".join(dict.fromkeys(row["clock"] for row in figures))
     rule = (
         "The ratio is the fastest peer's latency over the plan's: above 1 the plan is faster. It is the median over "
-        f"rounds in which all were timed in turns in one process, with its 95% bootstrap interval ({clocks})."
+        f"rounds in which all were timed in turns in one process ({clocks}), in {PASSES} passes for which the model "
+        "was made ready anew, with its 95% bootstrap interval over passes and rounds."
     )
     about = {name: peer["about"] for row in figures for name, peer in row["peers"].items()}
     failures = dict.fromkeys(reason for row in figures for reason in row["failed_peers"].values())
@@ -105,6 +106,6 @@ def flat(figures: Sequence[Figures]) -> list[dict[str, Any]]:
         {key: row[key] for key in single}
         | {f"{name}_us": row["peers"].get(name, {}).get("latency_us") for name in names}
         | {f"{name}_max_abs_error": row["peers"].get(name, {}).get("max_abs_error") for name in names}
-        | {"rounds": len(row["samples_us"]["plan"]), "clock": row["clock"]}
+        | {"rounds": sum(len(latencies[PLAN]) for latencies in row["samples_us"]), "clock": row["clock"]}
         for row in figures
     ]

@@ -143,17 +143,13 @@ class ModelPlan:
 
     def _measured(self, source: Source) -> ModelRow:
         """Load the plan as a user would, and run it beside its peers."""
-        plan = planner.load(self.folder / "plan")
-        ready = Prepared(
-            run=plan.program.run,
-            outputs=lambda: _as_list(plan(*source.inputs)),
-            version=wpk_envs.__version__,
-            settings="the plan",
-        )
-        names = ", ".join(peer.label for peer in self.options.peers) or "nobody"
-        self._say(f"{source.name}: running the plan beside {names}")
         threads, reference = self.place.device.info.threads, source.reference(source.inputs)
-        return beside_peers(source, ready, self.options.peers, reference, threads, self.options.seconds)
+        seconds, chosen = self.options.seconds, self.options.peers
+        return beside_peers(source, lambda: self._loaded(source), chosen, reference, threads, seconds, tell=self._say)
+
+    def _loaded(self, source: Source) -> Prepared:
+        plan = planner.load(self.folder / "plan")
+        return Prepared(plan.program.run, lambda: _as_list(plan(*source.inputs)), wpk_envs.__version__, "the plan")
 
 
 def _as_list(outputs: Any) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """Peers: each really runs and computes what the framework does; which are chosen, and what happens where one cannot."""
 
 import importlib.util
+import os
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from experiments import peers
 from experiments.peers import torch_compile
+from experiments.peers.hand_over import quiet
 from tests.peer_models import TwoConvs, as_onnx, reference, source_of, two_convs, two_inputs
 from wpk_envs.errors import UserError
 from wpk_envs.planner.checking import max_abs_error
@@ -79,9 +81,14 @@ class TestRunning:
             first[0][:] = 0
             assert ready.outputs()[0].any(), peer.name
 
-    def test_compiling_prints_nothing(self, capfd):
-        prepared(torch_compile.TorchCompile(), two_convs(), reference(two_convs()))
+    def test_making_ready_prints_nothing(self, capfd):
+        for peer in ON_CPU:
+            prepared(peer, two_convs(), reference(two_convs()))
+        with quiet():
+            os.write(2, b"of C++")
         assert capfd.readouterr() == ("", "")
+        os.write(2, b"heard again")
+        assert capfd.readouterr().err == "heard again"
 
     def test_frozen_weights_are_packed_ahead(self):
         from torch._dynamo.utils import counters

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -74,18 +75,27 @@ def onnx_file(source: Source) -> Iterator[Path]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep what exporters and compilers print and warn of off the terminal; their errors still come."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
+    out, before = io.StringIO(), logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), _no_stderr():
         warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
         logging.disable(logging.WARNING)
         try:
             yield
         finally:
             logging.disable(before)
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Drop what C++ writes to standard error."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def arrays(outputs: Any) -> list[np.ndarray]:

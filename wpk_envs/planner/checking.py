@@ -29,8 +29,8 @@ class StepError:
 
 
 def max_abs_error(got: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
-    """The largest deviation of any output; infinite for NaN or another shape."""
-    if any(one.shape != other.shape for one, other in zip(got, wanted)):
+    """The largest deviation of any output; infinite for NaN, another shape or another number of outputs."""
+    if [each.shape for each in got] != [each.shape for each in wanted]:
         return float("inf")
     pairs = [(one.astype(np.float64), other.astype(np.float64)) for one, other in zip(got, wanted)]
     error = float(max((np.abs(one - other).max(initial=0.0) for one, other in pairs), default=0.0))
