@@ -15,6 +15,9 @@ from wpk_envs.planner.assembly import CONVERT
 MOST_BARS = 32
 """A plan of more steps has one bar for all steps of a case."""
 
+FARTHEST = 1.3
+"""Runners-up beyond so many times the longest bar are cut off there, with an arrow."""
+
 ROW_INCHES = 0.215
 LONGEST_NAME = 34
 
@@ -48,10 +51,15 @@ class Bar:
     second_us: float | None
 
     @property
+    def total_us(self) -> float:
+        """What all of them take."""
+        return self.count * self.us
+
+    @property
     def label(self) -> str:
         """The name, and how many there are of it."""
         name = self.name if len(self.name) <= LONGEST_NAME else f"…{self.name[1 - LONGEST_NAME :]}"
-        return f"{name}  ×{self.count}" if self.count > 1 else name
+        return f"{name}  x{self.count}" if self.count > 1 else name
 
 
 def bars(found: Mapping[str, Any]) -> list[Bar]:
@@ -101,37 +109,40 @@ def _draw_strip(axes: Any, steps: Sequence[Bar]) -> None:
     start = 0.0
     for step in steps:
         axes.barh(0, step.us, left=start, height=1, color=KINDS[step.kind][1], edgecolor="none")
-        axes.axvline(start, color="white", linewidth=0.6, alpha=0.7)
+        axes.axvline(start, color="white", linewidth=min(0.6, 40 / len(steps)), alpha=0.7)
         start += step.us
     taken = {kind: sum(step.us for step in steps if step.kind == kind) for kind in KINDS}
     for kind, us in taken.items():
         if us:
             label, colour = KINDS[kind]
-            axes.barh(0, 0, color=colour, label=f"{label}: {_time(us)}, {100 * us / total:.0f}%")
+            axes.barh(0, 0, color=colour, label=f"{label}: {_time(us)}, {_share(us / total)}")
     axes.set_xlim(0, total)
     axes.set_ylim(-0.5, 0.5)
     axes.set_axis_off()
-    axes.set_title(f"{len(steps)} steps in order, {_time(total)} in all", fontsize=8.5, color=INK, loc="left")
+    axes.set_title(f"{len(steps)} steps in order, {_time(total)} timed one by one", fontsize=8.5, color=INK, loc="left")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.05), ncols=4, frameon=False, labelcolor=INK, fontsize=8)
 
 
 def _draw_bars(axes: Any, drawn: Sequence[Bar]) -> None:
+    longest = max(bar.total_us for bar in drawn)
+    unit, scale = ("ms", 1e3) if longest >= 1e4 else ("us", 1.0)
+    farthest = FARTHEST * longest / scale
     for place, bar in enumerate(drawn):
-        us = bar.count * bar.us
-        axes.barh(place, us, height=0.68, color=KINDS[bar.kind][1])
-        end = us
+        end = bar.total_us / scale
+        axes.barh(place, end, height=0.68, color=KINDS[bar.kind][1])
         if bar.second_us is not None:
-            second = bar.count * bar.second_us
-            axes.plot([us, second], [place, place], color=INK, linewidth=0.8)
-            axes.plot([second], [place], marker="|", markersize=8, markeredgewidth=1.6, color=INK)
-            end = max(us, second)
-        axes.annotate(f"{_number(us)}  {bar.choice}", (end, place), xytext=(5, 0), textcoords="offset points",
+            second = bar.count * bar.second_us / scale
+            axes.plot([end, min(second, farthest)], [place, place], color=INK, linewidth=0.8)
+            style = {"marker": ">", "markersize": 5} if second > farthest else {"marker": "|", "markersize": 8}
+            axes.plot([min(second, farthest)], [place], color=INK, markeredgewidth=1.6, **style)
+            end = max(end, min(second, farthest))
+        axes.annotate(f"{_time(bar.total_us)}  {bar.choice}", (end, place), xytext=(5, 0), textcoords="offset points",
                       va="center", fontsize=7, color=INK)  # fmt: skip
     axes.set_yticks(range(len(drawn)), [bar.label for bar in drawn], fontsize=7.5)
     axes.set_ylim(len(drawn) - 0.4, -0.6)
-    longest = max(bar.count * max(bar.us, bar.second_us or 0.0) for bar in drawn)
-    axes.set_xlim(0, 1.55 * longest)
-    axes.set_xlabel("us, all steps of a bar together; the stroke is the runner-up's time", color=INK, fontsize=8)
+    axes.set_xlim(0, (FARTHEST + 0.3) * longest / scale)
+    together = "all steps of a bar together; " if any(bar.count > 1 for bar in drawn) else ""
+    axes.set_xlabel(f"{unit}, {together}the stroke is the runner-up's time", color=INK, fontsize=8)
     axes.tick_params(colors=INK, labelsize=7.5)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -139,8 +150,8 @@ def _draw_bars(axes: Any, drawn: Sequence[Bar]) -> None:
 
 
 def _time(us: float) -> str:
-    return f"{us / 1e3:.3g} ms" if us >= 1e3 else f"{us:.0f} us"
+    return f"{us / 1e3:.3g} ms" if us >= 1e3 else f"{us:.3g} us"
 
 
-def _number(us: float) -> str:
-    return f"{us:.0f}" if us >= 100 else f"{us:.3g}"
+def _share(part: float) -> str:
+    return f"{100 * part:.0f}%" if part >= 0.01 else "below 1%"

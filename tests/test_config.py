@@ -18,6 +18,7 @@ import agents
 from experiments import bench, config, files, settings, tables
 from experiments import dashboard as _dashboard  # noqa: F401  (registers its schema)
 from experiments import leaderboard as _leaderboard  # noqa: F401  (registers its schema)
+from experiments import plan as _plan  # noqa: F401  (registers its schema)
 from experiments import store as _store  # noqa: F401  (registers its schema)
 from experiments.comparison import settings as compare_settings
 from experiments.figures import TARGETS, Figure
@@ -165,7 +166,7 @@ class TestComposition:
             *([f"device={name}"] for name in (*devices.DEVICES, "p100")),
         ):
             keys |= set(_keys(composed(*overrides)))
-        for program in ("bench", "store", "tables", "dashboard", "compare", "leaderboard"):
+        for program in ("bench", "store", "tables", "plan", "dashboard", "compare", "leaderboard"):
             keys |= set(_keys(composed(program=program)))
         explained = set(re.findall(r"`([a-z0-9_.]+)`", text))
         assert keys - explained == set()

@@ -176,7 +176,7 @@ class Planner:
         found: list[Drafted] = []
         drafts = drafts_of(self.device, self.skip)
         for name, allowed in drafts.items():
-            self.say(f"layouts: {name}: timing candidates alone")
+            self.say(f"{name}: timing candidates alone")
             try:
                 choice = choose(self.offers, allowed, Pace(self.say, "timed alone"))
             except UserError:
@@ -185,7 +185,7 @@ class Planner:
                 continue  # some node has no offer in these layouts
             if any(choice.chosen == draft.chosen for draft in found):
                 continue
-            self.say(f"layouts: {name}: {choice.cost_us:.0f} us hoped for; swapping candidates in the running plan")
+            self.say(f"{name}: {choice.cost_us:.0f} us hoped for; swapping candidates in the running plan")
             found.append(self._swapped(self._draft(name, choice.chosen)))
         return found
 
