@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,12 @@ import torch
 from tests.planner_graphs import Builder
 from wpk_envs.core import DeviceInfo
 from wpk_envs.devices.host import cpu_info
-from wpk_envs.planner import operations
+from wpk_envs.planner import operations, providers, torch_provider
 from wpk_envs.planner.buffers import aligned
-from wpk_envs.planner.graph import Graph
+from wpk_envs.planner.graph import Graph, Tensor
 from wpk_envs.planner.implementation import Resources, Target
 from wpk_envs.planner.kernels.compiled import CompiledFunctions, bind
+from wpk_envs.planner.offering import HOPELESS, Offers
 from wpk_envs.planner.tvm_default import provider
 from wpk_envs.planner.tvm_default.provider import TvmDefault
 
@@ -47,6 +50,12 @@ def conv(channels: int, filters: int, kernel: tuple[int, int] = (3, 3), **how) -
     return b.graph(b.add("conv2d", x, weight, *rest, **attributes))
 
 
+def gemm_with_all() -> Graph:
+    b = Builder()
+    given = [b.input(2, 4, 7), b.random(7, 5), b.random(5), b.input(2, 4, 5)]
+    return b.graph(b.add("gemm", *given, bias=True, residual=True, activation="gelu"))
+
+
 def pool(op: str, size: int = 9, **how) -> Graph:
     kind = {"dilation": (1, 1)} if op == "max_pool2d" else {"count_include_pad": False}
     windows = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 1), "ceil_mode": False, **kind, **how}
@@ -71,9 +80,7 @@ CASES = {
     "conv2d of groups": conv(8, 12, groups=4, bias=True, stride=(2, 1), dilation=(1, 2), padding=(2, 0)),
     "depthwise conv2d": conv(6, 6, groups=6, bias=True, activation="relu"),
     "gemm": one("gemm", (2, 3, 7), (7, 5), constants=1),
-    "gemm with all": one("gemm", (4, 7), (4, 5), (7, 5), (5,), bias=True)
-    if False
-    else one("gemm", (4, 7), (7, 5), (5,), constants=2, bias=True, activation="relu"),
+    "gemm with all": gemm_with_all(),
     "matmul": one("matmul", (2, 3, 4, 5), (2, 3, 5, 6), scale=0.125),
     "matmul of permuted": one(
         "matmul", (1, 4, 2, 5), (1, 6, 2, 5), a_axes=(0, 2, 1, 3), b_axes=(0, 2, 3, 1), out_axes=(0, 2, 1, 3), scale=0.5
@@ -118,6 +125,43 @@ def test_computes_what_torch_does(name: str, device: DeviceInfo, tvm_default: Tv
     bind(offer.settings, given, [output], constants, Resources(1, tvm_default.functions))()
     scale = np.nanmax(np.abs(wanted.numpy()))
     np.testing.assert_allclose(output, wanted.numpy(), rtol=0, atol=1e-5 * scale)
+
+
+def test_what_is_not_offered(device: DeviceInfo, tvm_default: TvmDefault) -> None:
+    counts_overhang = pool("avg_pool2d", size=8, ceil_mode=True, count_include_pad=True)
+    b = Builder()
+    of_integers = b.graph(b.unary("neg", b.input(3)))
+    of_integers.tensors[of_integers.inputs[0]] = Tensor((3,), "int64")
+    for graph in (
+        counts_overhang,
+        of_integers,
+        one("reshape", (2, 3), shape=(3, 2)),
+        one("unary", (0,), function="exp"),
+    ):
+        assert tvm_default.offers(graph, graph.nodes[0], Target(device, ("plain",))) == []
+
+
+def test_a_hopeless_call_is_measured_once(device: DeviceInfo, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = Builder()
+    graph = b.graph(b.conv2d(b.input(1, 64, 32, 32), 64))
+    (node,) = graph.nodes
+    default = TvmDefault(CompiledFunctions(device))
+    resources = Resources(1, default.functions)
+    offers = Offers(graph, {"torch": torch_provider, "tvm": default}, Target(device, ("plain",)), resources)
+    calls: Counter[str] = Counter()
+    binder = providers.binder
+
+    def counting(name: str):
+        def bind(*given):
+            call = binder(name)(*given)
+            return lambda: (calls.update([name]), call())
+
+        return bind
+
+    monkeypatch.setattr(providers, "binder", counting)
+    costs = [offers.cost_us(node, offer) for offer in offers.of(node)]
+    assert costs[1] > HOPELESS * costs[0]
+    assert calls["tvm"] == 1 < calls["torch"]
 
 
 def test_every_operation_is_tried() -> None:

@@ -90,7 +90,7 @@ def _pixel(layout: str, n: Any, *place: Any) -> tuple[Any, Any, Any]:
     if block is not None:
         outer, p, inner = place
         return n, outer * block + inner, p
-    return (n, *reversed(place)) if layout == layouts.NHWC else (n, *place)  # type: ignore[return-value]
+    return (n, *reversed(place)) if layout == layouts.NHWC else (n, *place)
 
 
 def _ordered(schedule: Any, sink: str) -> Any:

@@ -89,9 +89,7 @@ def _finish(attributes: Attributes, value: Expr, rest: Sequence[Expr]) -> Expr:
     return value if activation == "none" else UNARY[activation](value)
 
 
-def _conv2d(
-    attributes: Attributes, x: Expr, weight: Expr, *rest: Expr
-) -> Expr:
+def _conv2d(attributes: Attributes, x: Expr, weight: Expr, *rest: Expr) -> Expr:
     product = op.nn.conv2d(
         x,
         weight,
