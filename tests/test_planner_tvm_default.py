@@ -143,7 +143,7 @@ def test_what_is_not_offered(device: DeviceInfo, tvm_default: TvmDefault) -> Non
 
 def test_a_hopeless_call_is_measured_once(device: DeviceInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     b = Builder()
-    graph = b.graph(b.conv2d(b.input(1, 64, 32, 32), 64))
+    graph = b.graph(b.conv2d(b.input(1, 64, 56, 56), 64))
     (node,) = graph.nodes
     default = TvmDefault(CompiledFunctions(device))
     resources = Resources(1, default.functions)

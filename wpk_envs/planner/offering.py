@@ -24,7 +24,10 @@ ROUNDS = 3
 """Samples of a call; the least counts."""
 
 HOPELESS = 5.0
-"""A call whose first sample takes that many times the least known cost of its case is not sampled again."""
+"""A call that at first takes that many times the least known cost of its case, and `WARM_UP_US`, is not timed again."""
+
+WARM_UP_US = 20_000.0
+"""What a first call may take longer than the next ones: libraries prepare themselves."""
 
 
 def case_of(graph: Graph, node: Node) -> str:
@@ -117,10 +120,10 @@ class Offers:
         return min(timed, key=lambda offer: offer.cost_us or 0.0)
 
     def _measure(self, graph: Graph, node: Node, offer: Implementation, hopeless_us: float = math.inf) -> float:
-        """Microseconds of a call: of its first alone if that takes longer than ``hopeless_us``, and long anyway."""
+        """Microseconds of a call: of its first alone if that takes far longer than ``hopeless_us``."""
         call, threads = self.bound(graph, node, offer), self.target.threads
         ((first,),) = interleave([call], [SAMPLE_SECONDS], 1, threads)
-        if first > max(hopeless_us, 1e6 * SAMPLE_SECONDS):
+        if first > hopeless_us + WARM_UP_US:
             return first
         (samples,) = interleave([call], [estimate_seconds(call, threads)], ROUNDS, threads)
         return min(samples)
