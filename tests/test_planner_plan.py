@@ -34,9 +34,10 @@ def small_net() -> Graph:
     return b.graph(b.gemm(x, 10, bias=True))
 
 
-def planned_of(graph: Graph, folder: Path, skip: tuple[str, ...] = (), **how) -> Planned:
+def planned_of(graph: Graph, folder: Path, skip: tuple[str, ...] = (), without: tuple[str, ...] = (), **how) -> Planned:
     device = cpu_info()
-    offering, _ = open_providers(device, None)
+    everyone, _ = open_providers(device, None)
+    offering = {name: provider for name, provider in everyone.items() if name not in without}
     optimised, _ = passes.optimise(graph)
     inputs = random_inputs(graph)
     reference = [value.numpy() for value in operations.run(graph, inputs)]
@@ -67,6 +68,19 @@ def test_a_plan_computes_what_the_graph_does(made: Path) -> None:
         got = plan(inputs[0])
         assert got.shape == (1, 10)
         assert np.abs(got - wanted.numpy()).max() < 1e-4 * np.abs(wanted.numpy()).max()
+
+
+@pytest.mark.parametrize("without", [("onednn",), ("onednn", "torch")])
+def test_a_plan_without_some_providers(without: tuple[str, ...], tmp_path: Path) -> None:
+    graph = small_net()
+    planned_of(graph, tmp_path / "plan", without=without)
+    plan = planner.load(tmp_path / "plan")
+    used = {step["provider"] for step in plan.header["program"]["steps"]}
+    assert used.isdisjoint(without)
+    assert "torch" not in without or used == {"kernels", "tvm"}
+    inputs = random_inputs(graph, 1)
+    (wanted,) = operations.run(graph, inputs)
+    assert np.abs(plan(inputs[0]) - wanted.numpy()).max() < 1e-4 * np.abs(wanted.numpy()).max()
 
 
 def test_results_are_new_arrays(made: Path) -> None:

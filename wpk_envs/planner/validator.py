@@ -14,6 +14,7 @@ PACKAGES = {
     "kernels": ("apache-tvm", "apache-tvm-ffi"),
     "onednn": ("onednn-cpu-gomp",),
     "torch": ("torch",),
+    "tvm": ("apache-tvm", "apache-tvm-ffi"),
 }
 """Distributions whose code runs in a plan, by provider of its steps."""
 
