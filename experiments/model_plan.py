@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import wpk_envs
-from experiments import plan_report, summary
+from experiments import plan_plot, plan_report, summary
 from experiments.end_to_end import ModelRow, beside_peers
 from experiments.model_tuning import operators_of, tune_missing, untuned
 from experiments.peers import Peer, Prepared
@@ -95,21 +95,37 @@ class ModelPlan:
         imported = import_model(source)
         graph, reports = passes.optimise(imported, skip=[name for name in self.options.skip if name not in SWITCHES])
         self._say(f"{source.name}: {len(imported.nodes)} operators, {len(graph.nodes)} after optimisation")
-        for name, operation in framework_nodes(graph):
-            self._say(f"{source.name}: {name} ({operation}) runs through the framework")
-        notes = self._tuned(graph)
+        notes = [*self._through_the_framework(graph), *self._tuned(graph)]
         started = time.monotonic()
-        planned, notes = self._planned(source, graph, notes)
+        planned, remarks = self._planned(source, graph)
         seconds = time.monotonic() - started
-        figures = {**plan_report.figures(planned, reports, imported, notes), "planning_seconds": seconds}
+        figures = plan_report.figures(planned, reports, imported, [*notes, *remarks])
+        figures["planning_seconds"] = seconds
+        self._say(f"{source.name}: planned in {seconds:.0f} s; the plan is in {self.folder / 'plan'}")
+        self._report(source, figures)
         row = self._measured(source) if self.options.run else None
         if row is not None:
             figures |= row.figures()
-        plan_report.write(self.folder, source.name, figures, summary.device_text(self.place.device))
+            self._report(source, figures)
         return Made(source.name, figures, row)
+
+    def _report(self, source: Source, figures: Mapping[str, Any]) -> None:
+        device = summary.device_text(self.place.device)
+        plan_report.write(self.folder, source.name, figures, device)
+        plan_plot.save(self.folder / plan_report.PICTURE, source.name, figures, f"{device}, {summary.now()[:10]}")
 
     def _say(self, text: str) -> None:
         self.place.console.print(text, highlight=False, markup=False)
+
+    def _through_the_framework(self, graph: Graph) -> list[str]:
+        """Tell of operators that have no counterpart of ours."""
+        nodes = framework_nodes(graph)
+        if not nodes:
+            return []
+        names = ", ".join(f"{name} ({operation})" for name, operation in nodes)
+        note = f"{len(nodes)} of {len(graph.nodes)} operators run through the framework: {names}"
+        self._say(note)
+        return [note]
 
     def _tuned(self, graph: Graph) -> list[str]:
         """Tune what is missing, if asked to; sentences about what is still untuned."""
@@ -125,19 +141,24 @@ class ModelPlan:
             self._say(notes[-1])
         return notes
 
-    def _planned(self, source: Source, graph: Graph, notes: Sequence[str]) -> tuple[Planned, list[str]]:
-        """Choose implementations and write the plan."""
+    def _planned(self, source: Source, graph: Graph) -> tuple[Planned, list[str]]:
+        """Choose implementations and write the plan; what the user should know, in sentences."""
         device = self.place.device.info
         offering, missing = open_providers(device, self.place.store)
-        for name, reason in missing.items():
-            self._say(f"{name} is no candidate: {reason}")
+        remarks = [f"{name} is no candidate: {reason}" for name, reason in missing.items()]
+        for remark in remarks:
+            self._say(remark)
         kernels = offering["kernels"]
         assert isinstance(kernels, KernelProvider)
         planner_ = Planner(graph, device, offering, kernels.functions, self._say, self.options.skip)
         inputs = source.random_inputs(self.options.seed + 1)
         planned = planner_.plan(inputs, source.reference(inputs), self.options.strict)
-        write(self.folder / "plan", planned, device, kernels.functions)
-        return planned, [*notes, *missing.values()]
+        self._say(f"{source.name}: writing the plan")
+        remark = write(self.folder / "plan", planned, device, kernels.functions)
+        if remark:
+            self._say(remark)
+            remarks.append(remark)
+        return planned, remarks
 
     def _measured(self, source: Source) -> ModelRow:
         """Load the plan as a user would, and run it beside its peers."""

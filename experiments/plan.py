@@ -7,6 +7,7 @@ the framework operator by operator, writes the plan, checks it against the frame
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ from experiments.config import BudgetConfig, ProgramConfig
 from experiments.end_to_end import ModelRow
 from experiments.files import check_writable, publish
 from experiments.launcher import launch
-from experiments.model_plan import ModelPlan, Options
+from experiments.loggers import LoggerConfig, Tracked, log_summary, plans_digest
+from experiments.loggers.settings import logger_of
+from experiments.model_plan import Made, ModelPlan, Options
 from experiments.settings import Settings, settings_without_operator
 from experiments.tune import Workplace
 from wpk_envs import devices
 from wpk_envs.core import Device
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.planner import passes
+from wpk_envs.planner.importing import check_spec
 from wpk_envs.planner.models import MODELS
 from wpk_envs.planner.planning import SWITCHES
 from wpk_envs.records import Store
@@ -46,8 +50,20 @@ class PlanConfig(ProgramConfig):
     algo: Any = MISSING
     device: Any = MISSING
     budget: BudgetConfig = MISSING
+    logger: LoggerConfig = MISSING
     seed: int = 0
 
+
+DASHBOARD = (
+    "model",
+    "plan_us",
+    "fastest_peer",
+    "ratio_to_fastest_peer",
+    "ratio_low",
+    "ratio_high",
+    "max_abs_error",
+)
+"""The figures of a model that W&B is told."""
 
 ConfigStore.instance().store(name="plan_schema", node=PlanConfig)
 
@@ -69,8 +85,10 @@ def check(cfg: DictConfig) -> Asked:
     """
     settings = settings_without_operator(cfg, "plan")
     devices.check_measures(cfg.device.name)
-    if cfg.device.name == "cuda":
-        raise UserError("plans are made for CPUs as yet: use device=cpu, or experiments.run for kernels on a GPU")
+    _check_kind(cfg.device.name)
+    logger_of(cfg.logger)
+    if cfg.model != "all":
+        check_spec(cfg.model, ["all"])
     if cfg.strict is not None and not cfg.strict > 0:
         raise UserError(f"strict must be greater than 0, not {cfg.strict}; leave it out to accept what float32 gives")
     if not cfg.seconds > 0:
@@ -86,6 +104,11 @@ def check(cfg: DictConfig) -> Asked:
     return Asked(settings, tuple(MODELS) if cfg.model == "all" else (cfg.model,), options)
 
 
+def _check_kind(kind: str) -> None:
+    if kind == "cuda":
+        raise UserError("plans are made for CPUs as yet: use device=cpu, or experiments.run for kernels on a GPU")
+
+
 def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
@@ -95,36 +118,56 @@ def plan(cfg: DictConfig, folder: Path) -> None:
 
     Raises:
         UserError: For what the user can mend.
-        KeyboardInterrupt: After Ctrl-C.
+        KeyboardInterrupt: After Ctrl-C; the tables hold the models that were finished by then.
     """
     asked = check(cfg)
     check_writable(cfg.out)
-    rows: list[ModelRow] = []
-    figures: dict[str, Any] = {}
     with (
         contextlib.closing(Store(asked.settings.store_path)) as store,
         devices.open_device(**asked.settings.device.settings) as device,
     ):
+        _check_kind(device.info.kind)
         place = Workplace(asked.settings, device, store, progress.console())
+        made: list[Made] = []
+        interrupted = False
         try:
-            for model in asked.models:
-                where = folder / model if len(asked.models) > 1 else folder
-                made = ModelPlan(place, model, asked.options, where).make()
-                figures[made.name] = made.figures
-                rows += [made.row] if made.row is not None else []
-        except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt(
-                "interrupted: what was measured is in the store, and the same command goes on with it"
-            ) from stop
+            for each in _plans(place, asked, folder):
+                made.append(each)
+        except KeyboardInterrupt:
+            interrupted = True
         result = {
             **summary.device_figures(device),
-            "models": figures,
+            "models": {each.name: each.figures for each in made},
             "date": summary.now(),
             "versions": summary.versions(device),
         }
+        rows = [each.row for each in made if each.row is not None]
         if rows:
             end_to_end_tables.write(folder, rows, _where(device), place.console)
+    _log(cfg, place, rows, folder)
     publish(result, folder, cfg.out)
+    if interrupted:
+        raise KeyboardInterrupt("interrupted: what was measured is in the store, and the same command goes on with it")
+
+
+def _plans(place: Workplace, asked: Asked, folder: Path) -> Iterator[Made]:
+    """Plan model after model, with several of them in a folder each."""
+    count = len(asked.models)
+    for number, model in enumerate(asked.models, start=1):
+        if count > 1:
+            place.console.print(f"model {number} of {count}: {model}", highlight=False, markup=False)
+        yield ModelPlan(place, model, asked.options, folder / model if count > 1 else folder).make()
+
+
+def _log(cfg: DictConfig, place: Workplace, rows: Sequence[ModelRow], folder: Path) -> None:
+    """Tell W&B of models that were measured, if that is the logger."""
+    if not rows:
+        return
+    info = place.device.info
+    name = f"plan-{rows[0].model if len(rows) == 1 else 'all'}-{info.name}".replace(" ", "-")
+    tracked = Tracked(name=name, group="plan", config=place.settings.config, tags=(info.name,), job="plan")
+    told = [{key: row.figures()[key] for key in DASHBOARD} for row in rows]
+    log_summary(logger_of(cfg.logger), tracked, plans_digest(told), folder)
 
 
 def _where(device: Device) -> str:

@@ -9,10 +9,15 @@ from typing import Any
 from tabulate import tabulate
 
 from wpk_envs.files import write_whole
+from wpk_envs.planner.assembly import Assembly
+from wpk_envs.planner.framework import framework_nodes
 from wpk_envs.planner.graph import Graph
 from wpk_envs.planner.passes import PassReport
 from wpk_envs.planner.planning import Planned
 from wpk_envs.planner.swapping import Standing
+
+PICTURE = "plan.png"
+"""The picture beside the report, see `plan_plot`."""
 
 MOST_ERRORS = 5
 """Steps whose errors the report lists."""
@@ -41,17 +46,21 @@ def figures(planned: Planned, reports: Sequence[PassReport], imported: Graph, no
             {"step": each.step, "choice": each.label, "relative_error": each.error} for each in planned.step_errors
         ],
         "dropped": dict(planned.dropped),
-        "operators": [_operator(standing) for standing in draft.standings],
+        "steps": [step.node.name for step in draft.assembly.steps],
+        "operators": [_operator(standing, draft.assembly) for standing in draft.standings],
+        "framework": [{"step": name, "operator": target} for name, target in framework_nodes(draft.assembly.graph)],
         "notes": list(notes),
     }
 
 
-def _operator(standing: Standing) -> dict[str, Any]:
+def _operator(standing: Standing, assembly: Assembly) -> dict[str, Any]:
     """What won at the steps of one case, by how much, and what the second was."""
+    operations = {step.node.name: step.node.op for step in assembly.steps}
     first, *others = zip(standing.candidates, standing.latencies_us)
     second = others[0] if others else None
     return {
         "steps": list(standing.steps),
+        "operation": operations[standing.steps[0]],
         "layouts": f"{', '.join(first[0].inputs)} -> {', '.join(first[0].outputs)}",
         "choice": first[0].label,
         "provider": first[0].provider,
@@ -74,8 +83,9 @@ def report(model: str, found: Mapping[str, Any], device: str) -> str:
     parts = [
         f"# The plan of {model}",
         f"{device}. {found['calls']} calls; {shared} of buffers ({apart} without sharing).",
-        *found["notes"],
         *_beside_peers(found),
+        *(["\n".join(f"- {_sentence(note)}" for note in found["notes"])] if found["notes"] else []),
+        f"![What each step takes]({PICTURE})",
         "## Operators",
         _table(_OPERATORS, [_cells(each) for each in found["operators"]]),
         "## Layouts",
@@ -91,6 +101,10 @@ def report(model: str, found: Mapping[str, Any], device: str) -> str:
         ]),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _beside_peers(found: Mapping[str, Any]) -> list[str]:

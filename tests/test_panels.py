@@ -15,10 +15,11 @@ import agents
 from experiments import config, loggers
 from experiments.dashboards import boards, panels
 from experiments.loggers import Tracked, WandbConfig, wandb_run
-from experiments.loggers.summaries import comparison_digest, log_summary, speedups_digest
+from experiments.loggers.summaries import comparison_digest, log_summary, plans_digest, speedups_digest
 from experiments.naming import MEASURED, PREDICTED
 from tests.test_loggers import MEASURED_TRIALS, PREDICTED_TRIALS, log
 from wpk_envs import operators
+from wpk_envs.planner.models import MODELS
 
 MINE = WandbConfig(mode="offline", project="mine", entity="me")
 RESULT = {"iqm": 0.9, "low": 0.85, "high": 0.95, "trials_to_95": 40.0}
@@ -28,7 +29,12 @@ COMPARISON = {
 }
 ROW = {"ours_us": 2.0, "vendor_us": 4.0, "speedup": 2.0, "low": 1.9, "high": 2.1, "speedup_over_metaschedule": 1.5}
 SPEEDUPS = [{"op": f"{suite}/1", "suite": suite, **ROW} for suite in operators.suites()]
-DIGESTS = {"compare": comparison_digest(COMPARISON), "tables": speedups_digest(SPEEDUPS)}
+PLANS = [{"model": model, "plan_us": 900.0, "ratio_to_fastest_peer": 1.1} for model in MODELS]
+DIGESTS = {
+    "compare": comparison_digest(COMPARISON),
+    "tables": speedups_digest(SPEEDUPS),
+    "plan": plans_digest(PLANS),
+}
 
 
 class Recorder:

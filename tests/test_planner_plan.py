@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import resource
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +19,10 @@ from tests.planner_graphs import Builder, random_inputs
 from wpk_envs import planner
 from wpk_envs.devices.host import cpu_info
 from wpk_envs.errors import UserError
-from wpk_envs.planner import operations, passes, providers
+from wpk_envs.planner import operations, passes, providers, torch_provider
 from wpk_envs.planner import plan as plan_file
 from wpk_envs.planner.graph import Graph
+from wpk_envs.planner.kernels.provider import KernelProvider
 from wpk_envs.planner.planning import Planned, Planner
 from wpk_envs.planner.providers import open_providers
 from wpk_envs.planner.writing import write
@@ -186,15 +191,54 @@ def test_another_format_is_refused(copied: Path) -> None:
         planner.load(copied)
 
 
-def test_nothing_half_written(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    header = json.loads((made / "plan.json").read_text())
+@contextlib.contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """As on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def refuse(path: Path) -> None:
-        raise OSError("no linker")
 
-    with pytest.raises(OSError, match="no linker"):
-        plan_file.save(tmp_path / "plan", header, {"a": np.zeros(3, np.float32)}, refuse)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    ("numbers", "error", "message"),
+    [
+        (100_000, UserError, "the weights of the plan .* cannot be written .*File too large.* free some space"),
+        (10, OSError, "File too large"),
+    ],
+)
+def test_a_full_disk_leaves_the_plan_that_was_there(
+    copied: Path, numbers: int, error: type[Exception], message: str
+) -> None:
+    header = json.loads((copied / plan_file.PLAN).read_text())
+    with files_no_larger_than(5_000), pytest.raises(error, match=message):
+        plan_file.save(copied, header, {"a": np.zeros(numbers, np.float32)}, {})
+    assert [each.name for each in copied.parent.iterdir()] == ["plan"]
+    assert planner.load(copied).name == "model"
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_without_a_linker_kernels_are_compiled_when_they_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    graph, device = small_net(), cpu_info()
+    kernels = KernelProvider(device, None)
+    optimised, _ = passes.optimise(graph)
+    inputs = random_inputs(graph)
+    (reference,) = [value.numpy() for value in operations.run(graph, inputs)]
+    made = Planner(optimised, device, {"kernels": kernels, "torch": torch_provider}, kernels.functions)
+    planned = made.plan([value.numpy() for value in inputs], [reference])
+    remark = write(tmp_path / "plan", planned, device, kernels.functions)
+    assert re.match("the plan compiles its kernels whenever it is loaded, .* C\\+\\+ compiler", remark)
+    names = {step["settings"]["function"] for step in planned.draft.described["steps"] if step["provider"] == "kernels"}
+    assert {each.name for each in (tmp_path / "plan").glob("kernel*")} == {f"{name}.ll" for name in names} != set()
+    assert np.array_equal(planner.load(tmp_path / "plan")(inputs[0]), planned.draft.program.compute(inputs)[0])
+    (tmp_path / "plan" / f"{sorted(names)[0]}.ll").write_text("")
+    with pytest.raises(UserError, match="is not what was written"):
+        planner.load(tmp_path / "plan")
 
 
 def test_several_inputs_and_outputs_and_the_framework(tmp_path: Path) -> None:

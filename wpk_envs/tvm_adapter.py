@@ -6,16 +6,20 @@ Importing it imports TVM (seconds): import it where a kernel is compiled, not at
 from __future__ import annotations
 
 import functools
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tvm
 from tvm import s_tir, tirx
 from tvm.target import codegen
+
+from wpk_envs.errors import UserError
 
 CompiledKernel = Callable[..., Any]
 """A compiled function; it takes tensors in the order of the kernel's arguments and writes the last one."""
@@ -88,17 +92,30 @@ def build_cpu(module: tvm.IRModule, target: Mapping[str, Any], name: str = "main
     return tvm.get_global_func("target.build.llvm")(lowered, llvm)
 
 
-def export_library(modules: Sequence[Any], path: str) -> None:
+def export_library(modules: Sequence[Any], path: Path, compiler: Sequence[str]) -> None:
     """Link what `build_cpu` made, one or more, into one shared library that TVM's runtime alone can load.
 
+    Args:
+        modules: At least one.
+        path: The library.
+        compiler: The command of a C++ compiler.
+
     Raises:
-        RuntimeError: If there is no C++ compiler to link with.
+        UserError: If it does not link them.
     """
+
+    def link(target: str, objects: Sequence[str]) -> None:
+        line = [*compiler, "-shared", "-fPIC", "-o", target, *objects]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            told = next((text for text in (done.stderr or done.stdout).splitlines() if text), "it said nothing")
+            raise UserError(f"the C++ compiler {compiler[0]} could not link kernels ({told[:300]})")
+
     first, *others = modules
     for other in others:
         first.import_module(other)
     try:
-        first.export_library(path)
+        first.export_library(str(path), fcompile=link)
     finally:
         first.clear_imports()
 

@@ -17,6 +17,7 @@ from experiments.loggers.rows import ERRORS, SECONDS, TRIAL, Keys
 from experiments.loggers.wandb_logger import best_by_seconds
 from experiments.naming import MEASURED, PREDICTED, Naming
 from wpk_envs import operators
+from wpk_envs.planner.models import MODELS
 
 ALGORITHM = "algo.name"
 """Where a run's config has who searched."""
@@ -44,7 +45,7 @@ class Group:
 
 def groups() -> list[Group]:
     """All groups, made anew: panels have identities and belong to one board."""
-    found = [_searches(MEASURED), _errors(), _comparisons(), _speedups(), _searches(PREDICTED)]
+    found = [_searches(MEASURED), _errors(), _comparisons(), _speedups(), _plans(), _searches(PREDICTED)]
     return [replace(group, panels=_arranged(group.panels)) for group in found]
 
 
@@ -134,6 +135,21 @@ def _speedups() -> Group:
         wr.WeavePanelSummaryTable(table_name=summaries.SPEEDUPS),
     ]
     return Group("Speedup tables", text, "tables", panels)
+
+
+def _plans() -> Group:
+    text = (
+        "Whole models of python -m experiments.plan, beside the runtimes and compilers that were measured in the same "
+        "run. The ratio is the fastest peer's latency over the plan's: above 1 the plan is faster."
+    )
+    panels = [
+        wr.BarPlot(
+            title="the fastest peer's latency over the plan's",
+            metrics=[summaries.ratio_to_fastest_peer(model) for model in MODELS],
+        ),
+        wr.WeavePanelSummaryTable(table_name=summaries.PLANS),
+    ]
+    return Group("Plans", text, "plan", panels)
 
 
 def _line(title: str, x: str, y: list[str], **settings: Any) -> Any:

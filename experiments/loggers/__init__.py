@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments.loggers.contract import Guarded, Logger, Nothing, Tracked, Warn, warn_user
 from experiments.loggers.csv_logger import CsvLogger
 from experiments.loggers.settings import LoggerConfig, WandbConfig
-from experiments.loggers.summaries import comparison_digest, log_summary, speedups_digest
+from experiments.loggers.summaries import comparison_digest, log_summary, plans_digest, speedups_digest
 from experiments.loggers.tensorboard_logger import TensorBoardLogger
 from experiments.loggers.wandb_logger import WandbLogger
 
@@ -19,6 +19,7 @@ __all__ = [
     "comparison_digest",
     "log_summary",
     "open_logger",
+    "plans_digest",
     "speedups_digest",
 ]
 

@@ -1,4 +1,4 @@
-"""What W&B is told of a finished comparison of agents, or of a table of speedups: one run with figures and a table."""
+"""What W&B is told of a finished comparison, table of speedups or plan: one run with figures and a table."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ AGENT, BUDGET, OPERATOR, SUITE, SPEEDUP = "agent", "budget_trials", "op", "suite
 FIGURES = ("iqm", "low", "high", "trials_to_95")
 """What a comparison has of an agent within a budget: the fraction with its interval, and the trials."""
 
-COMPARISON, SPEEDUPS = "comparison", "speedups"
-"""The table of a comparison, a row per agent and budget; and that of speedups, a row per operator."""
+COMPARISON, SPEEDUPS, PLANS = "comparison", "speedups", "end_to_end"
+"""The table of a comparison, a row per agent and budget; that of speedups, a row per operator; of plans, per model."""
 
 
 def fraction(agent: str) -> str:
@@ -40,6 +40,11 @@ def geomean_speedup(suite: str) -> str:
 def geomean_over_metaschedule(suite: str) -> str:
     """Name of the same over what TVM's MetaSchedule finds."""
     return f"geomean_speedup_over_metaschedule/{suite}"
+
+
+def ratio_to_fastest_peer(model: str) -> str:
+    """Name of how many times as fast as its fastest peer the plan of a model is."""
+    return f"ratio_to_fastest_peer/{model}"
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,16 @@ def speedups_digest(rows: Sequence[Mapping[str, Any]]) -> Digest:
     return Digest(SPEEDUPS, rows, scalars)
 
 
+def plans_digest(rows: Sequence[Mapping[str, Any]]) -> Digest:
+    """Digest an end-to-end table.
+
+    Args:
+        rows: Each has ``model``, ``ratio_to_fastest_peer`` (none without a peer) and what else is to be seen.
+    """
+    scalars = {ratio_to_fastest_peer(row["model"]): row["ratio_to_fastest_peer"] for row in rows}
+    return Digest(PLANS, rows, scalars)
+
+
 def _geomean(rows: Sequence[Mapping[str, Any]], figure: str) -> float | None:
     return geomean([row[figure] for row in rows if row[figure] is not None])
 
@@ -115,7 +130,7 @@ def log_summary(config: LoggerConfig, tracked: Tracked, digest: Digest, folder: 
     Args:
         config: The program's logger, as `settings.logger_of` gives it.
         tracked: The run's description; its ``job`` is the program.
-        digest: The summary, see `comparison_digest` and `speedups_digest`.
+        digest: The summary, see `comparison_digest`, `speedups_digest` and `plans_digest`.
         folder: W&B's offline files go into ``folder/wandb``.
         warn: Called with the one warning if the logging fails; the program goes on.
     """

@@ -56,9 +56,11 @@ def select(wanted: str | Sequence[str] | None, kind: str, machine: str | None = 
         return chosen
     if names == ["installed"]:
         return tuple(peer for peer in there.values() if not peer.slow and not peer.missing())
+    if "all" in names or "installed" in names:
+        raise UserError(f"peers=[{','.join(names)}] names peers beside all or installed: write one or the other")
     for name in names:
         if name not in {peer.name for peer in PEERS}:
-            raise unknown("peer", name, [*(peer.name for peer in PEERS), "all", "installed", "none"])
+            raise unknown("peer", name, {*(peer.name for peer in PEERS), "all", "installed", "none"})
         if name not in there:
             raise UserError(f"there is no peer {name} for {kind} on {machine} (there are: {', '.join(there)})")
     chosen = tuple(peer for name, peer in there.items() if name in names)
@@ -71,10 +73,14 @@ def label_of(name: str) -> str:
     return next((peer.label for peer in PEERS if peer.name == name), name)
 
 
-def _names(wanted: str | Sequence[str] | None) -> list[str]:
+def _names(wanted: object) -> list[str]:
     if wanted is None or wanted == "none":
         return []
-    return [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+    if isinstance(wanted, str):
+        return [wanted]
+    if not isinstance(wanted, Sequence):
+        raise UserError(f"peers must be all, installed, none or a list such as peers=[onnxruntime], not {wanted}")
+    return [str(name) for name in wanted]
 
 
 def _check_installed(peers: Sequence[Peer]) -> None:

@@ -7,7 +7,7 @@ branches of a model meet there are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wpk_envs.errors import UserError
@@ -45,18 +45,23 @@ class _Way:
     before: _Way | None = None
 
 
-def choose(offers: Offers, allowed: Sequence[str]) -> Choice:
+def choose(offers: Offers, allowed: Sequence[str], step: Callable[[int, int], None] = lambda done, of: None) -> Choice:
     """The cheapest implementations whose layouts are all allowed.
 
     Costs are measured only where they decide: as long as an offer was not measured it counts with what is hoped for,
     and if it is then chosen it is measured, and everything is chosen anew.
+
+    Args:
+        offers: Everything that was offered.
+        allowed: The layouts.
+        step: Told after every node how many are done, of how many.
 
     Raises:
         UserError: If some node has no offer in these layouts.
     """
     graph = offers.graph
     while True:
-        choice = _cheapest_ways(offers, allowed)
+        choice = _cheapest_ways(offers, allowed, step)
         open_ones = [
             (node, choice.chosen[node.name])
             for node in graph.nodes
@@ -64,8 +69,9 @@ def choose(offers: Offers, allowed: Sequence[str]) -> Choice:
         ]
         if not open_ones:
             return choice
-        for node, offer in open_ones:
+        for number, (node, offer) in enumerate(open_ones, start=1):
             offers.cost_us(node, offer)
+            step(number, len(open_ones))
 
 
 def hoped_us(offers: Offers, node: Node, offer: Implementation) -> float:
@@ -86,14 +92,15 @@ def hoped_us(offers: Offers, node: Node, offer: Implementation) -> float:
     return offers.cost_us(node, offer) if tuned is None else float(tuned)
 
 
-def _cheapest_ways(offers: Offers, allowed: Sequence[str]) -> Choice:
+def _cheapest_ways(offers: Offers, allowed: Sequence[str], step: Callable[[int, int], None]) -> Choice:
     graph = offers.graph
     left = graph.uses()
     ways: dict[State, _Way] = {tuple(sorted((name, layouts.PLAIN) for name in graph.inputs if left[name])): _Way(0.0)}
-    for node in graph.nodes:
+    for number, node in enumerate(graph.nodes, start=1):
         options = _options(offers, node, allowed)
         left.subtract(node.inputs)
         ways = _onward(offers, node, options, ways, left)
+        step(number, len(graph.nodes))
     (cost, way) = min(
         ((way.cost_us + _ending(offers, state), way) for state, way in ways.items()), key=lambda each: each[0]
     )

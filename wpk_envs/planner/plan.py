@@ -3,18 +3,17 @@
 A plan is a folder:
 
 - ``plan.json``: readable: what it was made for, buffers, steps, and why each was chosen; checksums of the other files
-- ``kernels.so``: our compiled kernels, if there are any in it
+- ``kernels.so``: our compiled kernels, if there are any in it; without a C++ compiler to link them, their code as
+  ``kernel_*.ll``
 - ``weights.safetensors``: constants, prepacked for the implementations that read them
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,14 @@ import numpy as np
 
 from wpk_envs.errors import UserError
 from wpk_envs.files import write_whole
-from wpk_envs.planner import validator
+from wpk_envs.planner import library, validator
 from wpk_envs.planner.buffers import arena, part
 from wpk_envs.planner.implementation import Resources
-from wpk_envs.planner.kernels import tensors
 from wpk_envs.planner.memory import ALIGNMENT
 from wpk_envs.planner.program import Program
 
 FORMAT = 1
-PLAN, KERNELS, WEIGHTS = "plan.json", "kernels.so", "weights.safetensors"
+PLAN, WEIGHTS = "plan.json", "weights.safetensors"
 
 
 class Plan:
@@ -92,32 +90,30 @@ class Plan:
 
 
 def save(
-    folder: Path,
-    header: Mapping[str, Any],
-    constants: Mapping[str, np.ndarray],
-    link: Callable[[Path], None] | None,
-) -> None:
+    folder: Path, header: Mapping[str, Any], constants: Mapping[str, np.ndarray], kernels: Mapping[str, Any]
+) -> str:
     """Write a plan; nothing of it is there before all of it is.
 
     Args:
         folder: Made anew; a plan that it holds is replaced.
         header: What `Plan` is made of; format and checksums are added.
         constants: Arrays by name.
-        link: Writes the kernels' library to a path; none if the plan has no kernels.
+        kernels: Modules by kernel's name, for `library.write`.
+
+    Returns:
+        What the user should know of it, in a sentence; usually nothing.
 
     Raises:
         OSError: If the disk refuses.
+        UserError: If it refuses the weights.
     """
-    from safetensors.numpy import save_file
-
     folder = folder.absolute()
     making = folder.with_name(f".{folder.name}.making")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     try:
-        save_file(dict(constants), making / WEIGHTS)
-        if link is not None:
-            link(making / KERNELS)
+        _save_constants(constants, making / WEIGHTS, folder)
+        remark = library.write(making, kernels) if kernels else ""
         files = {each.name: _checksum(each) for each in sorted(making.iterdir())}
         whole = {"format": FORMAT, **header, "files": files}
         write_whole(making / PLAN, (json.dumps(whole, indent=1) + "\n").encode())
@@ -127,6 +123,20 @@ def save(
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise
+    return remark
+
+
+def _save_constants(constants: Mapping[str, np.ndarray], path: Path, folder: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(dict(constants), path)
+    except SafetensorError as error:
+        raise UserError(
+            f"the weights of the plan {folder} cannot be written ({error}); free some space there, or choose another "
+            "folder with hydra.run.dir=FOLDER"
+        ) from error
 
 
 def load(path: str | Path) -> Plan:
@@ -140,10 +150,11 @@ def load(path: str | Path) -> Plan:
     """
     folder = Path(path)
     header = _header(folder)
-    used = {step["provider"] for step in header["program"]["steps"]}
+    steps = header["program"]["steps"]
+    used = {step["provider"] for step in steps}
     validator.check(header["made_for"], used, str(folder))
     _check_files(folder, header["files"])
-    functions = _functions(folder / KERNELS) if KERNELS in header["files"] else {}
+    functions = library.load(folder, {step["settings"]["function"] for step in steps if step["provider"] == "kernels"})
     return Plan(header, _constants(folder / WEIGHTS), Resources(int(header["made_for"]["threads"]), functions))
 
 
@@ -174,33 +185,6 @@ def _checksum(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
-
-
-class _Functions(Mapping[str, Callable[..., Any]]):
-    """Kernels of a library, by name."""
-
-    def __init__(self, library: Any) -> None:
-        self._library = library
-
-    def __getitem__(self, name: str) -> Callable[..., Any]:
-        return self._library.get_function(name, query_imports=True)
-
-    def __iter__(self) -> Any:
-        raise TypeError("a library does not list its kernels")
-
-    def __len__(self) -> int:
-        raise TypeError("a library does not count its kernels")
-
-
-def _functions(path: Path) -> Mapping[str, Callable[..., Any]]:
-    """Load a kernels' library with TVM's runtime alone, which takes milliseconds where TVM takes seconds."""
-    ffi = tensors.tvm_ffi()
-    found = importlib.util.find_spec("tvm")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    runtime = Path(found.submodule_search_locations[0]) / "lib" / "libtvm_runtime.so"
-    ctypes.CDLL(str(runtime), ctypes.RTLD_GLOBAL)
-    return _Functions(ffi.load_module(str(path)))
 
 
 def _constants(path: Path) -> dict[str, np.ndarray]:

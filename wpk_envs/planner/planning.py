@@ -20,6 +20,7 @@ from wpk_envs.planner.graph import Graph
 from wpk_envs.planner.implementation import Implementation, Provider, Resources, Target
 from wpk_envs.planner.memory import MemoryPlan, plan_memory
 from wpk_envs.planner.offering import Offers
+from wpk_envs.planner.pace import Pace
 from wpk_envs.planner.program import Constants, Program, describe
 from wpk_envs.planner.swapping import Standing, Swapping
 
@@ -175,16 +176,16 @@ class Planner:
         found: list[Drafted] = []
         drafts = drafts_of(self.device, self.skip)
         for name, allowed in drafts.items():
-            self.say(f"choosing candidates: {name}")
+            self.say(f"layouts: {name}: timing candidates alone")
             try:
-                choice = choose(self.offers, allowed)
+                choice = choose(self.offers, allowed, Pace(self.say, "timed alone"))
             except UserError:
                 if name == next(iter(drafts)):
                     raise
                 continue  # some node has no offer in these layouts
             if any(choice.chosen == draft.chosen for draft in found):
                 continue
-            self.say(f"swapping candidates in the running plan: {name}, {choice.cost_us:.0f} us hoped for")
+            self.say(f"layouts: {name}: {choice.cost_us:.0f} us hoped for; swapping candidates in the running plan")
             found.append(self._swapped(self._draft(name, choice.chosen)))
         return found
 
@@ -199,7 +200,8 @@ class Planner:
     def _swapped(self, draft: Drafted) -> Drafted:
         """The draft with the candidate at each step that did best in it."""
         draft.program.run()
-        swapping = Swapping(self.offers, draft.assembly, draft.program, self.offering, self.device.threads)
+        pace = Pace(self.say, "compiled and bound")
+        swapping = Swapping(self.offers, draft.assembly, draft.program, self.offering, self.device.threads, pace)
         standings = swapping.run(ROUNDS)
         chosen = dict(draft.chosen)
         for standing in standings:
@@ -207,7 +209,8 @@ class Planner:
         return self._draft(draft.name, chosen, standings)
 
     def _race(self, drafts: Sequence[Drafted], inputs: Sequence[np.ndarray]) -> dict[str, float]:
-        self.say(f"racing {len(drafts)} plans")
+        if len(drafts) > 1:
+            self.say(f"racing the plans of {len(drafts)} ways to lay out tensors")
         for draft in drafts:
             draft.program.compute(inputs)
         calls = [draft.program.run for draft in drafts]

@@ -52,6 +52,7 @@ class Swapping:
         program: The same, bound.
         offering: Providers by name.
         threads: Of one call.
+        step: Told after every case whose candidates were compiled and bound how many are, of how many.
     """
 
     def __init__(
@@ -61,16 +62,18 @@ class Swapping:
         program: Program,
         offering: Mapping[str, Provider],
         threads: int,
+        step: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         self._program = program
         self._clock: Callable[[], float] = time.thread_time if threads == 1 else time.perf_counter
         self._groups = _groups(offers, assembly)
         self._calls: list[list[list[Call]]] = []
-        for group in self._groups:
+        for number, group in enumerate(self._groups, start=1):
             self._calls.append([
                 [self._bound(assembly, assembly.steps[position], candidate, offering) for position in group.positions]
                 for candidate in group.candidates
             ])  # fmt: skip
+            step(number, len(self._groups))
 
     def _bound(
         self, assembly: Assembly, step: Step, candidate: Implementation, offering: Mapping[str, Provider]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from wpk_envs.planner.swapping import Standing
 from wpk_envs.planner.validator import validator
 
 
-def write(folder: Path, planned: Planned, device: DeviceInfo, functions: CompiledFunctions) -> None:
+def write(folder: Path, planned: Planned, device: DeviceInfo, functions: CompiledFunctions) -> str:
     """Write a plan into a folder; `wpk_envs.planner.load` reads it.
 
     Args:
@@ -25,8 +24,12 @@ def write(folder: Path, planned: Planned, device: DeviceInfo, functions: Compile
         device: What it was made for.
         functions: The kernels.
 
+    Returns:
+        What the user should know of it, in a sentence; usually nothing.
+
     Raises:
         OSError: If the disk refuses.
+        UserError: If it refuses the weights.
     """
     draft = planned.draft
     program = draft.described
@@ -39,7 +42,7 @@ def write(folder: Path, planned: Planned, device: DeviceInfo, functions: Compile
         "program": program,
     }
     names = {step["settings"]["function"] for step in program["steps"] if step["provider"] in providers.COMPILED}
-    save(folder, header, draft.constants.arrays, _link(functions, sorted(names)) if names else None)
+    return save(folder, header, draft.constants.arrays, {name: functions.built(name) for name in sorted(names)})
 
 
 def why(standing: Standing) -> dict[str, Any]:
@@ -51,12 +54,3 @@ def why(standing: Standing) -> dict[str, Any]:
             for offer, latency, alone in zip(standing.candidates, standing.latencies_us, standing.alone_us)
         ],
     }
-
-
-def _link(functions: CompiledFunctions, names: list[str]) -> Callable[[Path], None]:
-    def link(path: Path) -> None:
-        from wpk_envs import tvm_adapter
-
-        tvm_adapter.export_library([functions.built(name) for name in names], str(path))
-
-    return link

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from wpk_envs.planner.graph import Graph
-from wpk_envs.planner.importing.source import Source, source_of
+from wpk_envs.planner.importing.source import Source, check_spec, source_of
 
-__all__ = ["Source", "import_model", "source_of"]
+__all__ = ["Source", "check_spec", "import_model", "source_of"]
 
 
 def import_model(source: Source) -> Graph:

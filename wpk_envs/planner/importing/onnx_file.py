@@ -25,7 +25,7 @@ def source_of(path: Path, seed: int) -> Source:
         seed: Of the example inputs.
 
     Raises:
-        UserError: If there is no such file, it is no ONNX model, or it has dynamic shapes or other floats than float32.
+        UserError: If it is no ONNX model, or it has dynamic shapes or other floats than float32.
     """
     model = read(path)
     random = np.random.default_rng(seed)
@@ -45,13 +45,11 @@ def read(path: Path) -> Any:
     """The checked model in a file, its functions inlined.
 
     Raises:
-        UserError: If there is no such file, it is no ONNX model, or some weights are other floats than float32.
+        UserError: If it is no ONNX model, or some weights are other floats than float32.
     """
     onnx = framework_onnx.required()
     from onnx import inliner
 
-    if not path.is_file():
-        raise UserError(f"there is no file {path}: give the path of an ONNX model")
     try:
         model = onnx.load(path)
         onnx.checker.check_model(path)

@@ -56,6 +56,27 @@ class Source:
         )
 
 
+def check_spec(spec: str, besides: Sequence[str] = ()) -> None:
+    """Refuse what cannot be a model, without loading anything.
+
+    Args:
+        spec: As of `source_of`.
+        besides: Other words that would have been right.
+
+    Raises:
+        UserError: If it is no name of a network, no file that exists and no function.
+    """
+    if _is_file(spec):
+        if not Path(spec).is_file():
+            raise UserError(f"there is no file {spec}: give the path of an ONNX model")
+    elif ":" not in spec and spec not in MODELS:
+        raise unknown("model", spec, [*MODELS, *besides, "path/to/model.onnx", "package.module:function"])
+
+
+def _is_file(spec: str) -> bool:
+    return spec.endswith(".onnx") or Path(spec).is_file()
+
+
 def source_of(spec: str, weights: str | None = None, seed: int = 0) -> Source:
     """Find a model.
 
@@ -69,7 +90,8 @@ def source_of(spec: str, weights: str | None = None, seed: int = 0) -> Source:
     Raises:
         UserError: If there is no such model, or the file of weights does not fit it.
     """
-    if spec.endswith(".onnx") or Path(spec).is_file():
+    check_spec(spec)
+    if _is_file(spec):
         if weights is not None:
             raise UserError(f"'{spec}' holds its weights already: leave out weights={weights}")
         from wpk_envs.planner.importing import onnx_file
@@ -79,10 +101,4 @@ def source_of(spec: str, weights: str | None = None, seed: int = 0) -> Source:
 
     if ":" in spec:
         return torch_source.of_function(spec, weights, seed)
-    if spec not in MODELS:
-        raise _unknown_model(spec)
     return torch_source.of_model(MODELS[spec], weights, seed)
-
-
-def _unknown_model(spec: str) -> UserError:
-    return unknown("model", spec, [*MODELS, "path/to/model.onnx", "package.module:function"])

@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import os
 import platform
-import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import platformdirs
 
 from wpk_envs.errors import UserError
 from wpk_envs.files import replacing
+from wpk_envs.planner.cxx import compiler
 
 SOURCE = Path(__file__).with_name("shim.cc")
 FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden")
@@ -70,30 +69,13 @@ def _installed(distribution: str, name: str, within: str = "") -> Path:
     raise UserError(f"the package {distribution} is not installed: pip install 'wpk-envs[planner]'")
 
 
-def compiler() -> list[str]:
-    """The command of a C++ compiler: ``CXX`` if it is set, else c++, g++ or clang++.
-
-    Raises:
-        UserError: If there is none.
-    """
-    given = shlex.split(os.environ.get("CXX", ""))
-    for program in given[:1] or ("c++", "g++", "clang++"):
-        if found := shutil.which(program):
-            return [found, *given[1:]]
-    if given:
-        raise UserError(f"CXX names '{given[0]}', which is no program that runs: name a C++ compiler, or unset CXX")
-    raise UserError(
-        "there is no C++ compiler, which oneDNN's shim needs once: install g++ or clang++, or name one with CXX"
-    )
-
-
 def shim() -> Path:
     """The compiled shim: the one that is kept for this source, compiler and oneDNN, or a new one.
 
     Raises:
         UserError: If oneDNN or a compiler is missing, the compilation fails, or the disk refuses the result.
     """
-    found, command = wheels(), compiler()
+    found, command = wheels(), compiler("oneDNN's shim")
     path = platformdirs.user_cache_path("wpk-envs") / "onednn" / f"shim-{_key(found, command)}.so"
     if whole(path):
         return path
