@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from experiments import figures, progress, step_rates, summary
+from experiments import figures, plan_rates, progress, step_rates, summary
 from experiments.figures import TARGETS, Figure
 from experiments.files import check_writable, publish, write_json
 from experiments.finals import geomean, ratios
@@ -31,7 +31,7 @@ from experiments.naming import Naming
 from experiments.settings import Settings, settings_without_operator
 from experiments.tune import Outcome, Workplace, tune
 from wpk_envs import devices, operators, schedules
-from wpk_envs.core import Measurement, Operator
+from wpk_envs.core import DeviceInfo, Measurement, Operator
 from wpk_envs.envs import ScheduleEnv
 from wpk_envs.errors import UserError, unknown
 from wpk_envs.records import Store
@@ -121,6 +121,8 @@ class Bench:
             "construct_step": self.construct_step,
             "recorded_steps": lambda name: self.steps(name, step_rates.vector_steps_per_second),
             "recorded_sb3_steps": lambda name: self.steps(name, step_rates.sb3_steps_per_second),
+            "plan_call": lambda name: self.plan(name, plan_rates.call_us),
+            "plan_load": lambda name: self.plan(name, plan_rates.load_seconds),
             "startup": self.startup,
             "import": self.import_seconds,
         }
@@ -175,6 +177,14 @@ class Bench:
         """Steps a second of recorded environments, whatever the bench's device."""
         samples = rates(self.place.settings.seed)
         return Figure(name, statistics.median(samples), {"rounds": samples})
+
+    def plan(self, name: str, measured: Callable[[DeviceInfo, Path], dict[str, list[float]]]) -> Figure:
+        """What plans cost beside their kernels, on a CPU."""
+        info = self.place.device.info
+        if info.kind != "cpu":
+            return Figure(name, None, {}, "plans are made for CPUs as yet")
+        samples = measured(info, self.folder / name)
+        return Figure(name, max(map(statistics.median, samples.values())), samples)
 
     def startup(self, name: str) -> Figure:
         """Seconds from the start of a new ``experiments.run`` to its first trial."""

@@ -42,6 +42,8 @@ TARGETS: dict[str, Target] = {
     "construct_step": Target("step of construct with its mask, nothing measured", "us", 50, False),
     "recorded_steps": Target("recorded environment, batch 1024, through Gymnasium", "steps/s", 1e6, True),
     "recorded_sb3_steps": Target("the same through Stable-Baselines3", "steps/s", 3e5, True),
+    "plan_call": Target("a call of a plan, its kernel's own time included", "us", 1, False),
+    "plan_load": Target("loading the plan of ResNet-18 in a new process", "s", 0.5, False),
     "startup": Target("start of experiments.run to its first trial", "s", 15, False),
     "import": Target("import wpk_envs", "s", 1, False),
 }

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,10 @@ from wpk_envs.core import Candidate, DeviceInfo, Measurement
 from wpk_envs.devices.host import cpu_info
 from wpk_envs.planner import layouts
 from wpk_envs.planner.buffers import aligned
-from wpk_envs.planner.graph import Graph
+from wpk_envs.planner.graph import Graph, Node, Tensor
 from wpk_envs.planner.implementation import Implementation, Resources, Target
-from wpk_envs.planner.kernels.provider import KernelProvider, bind, describe
+from wpk_envs.planner.kernels.compiled import bind
+from wpk_envs.planner.kernels.provider import KernelProvider, describe
 from wpk_envs.planner.operations import evaluate
 from wpk_envs.planner.operator_of import operator_of
 from wpk_envs.planner.planning import image_layouts
@@ -119,6 +122,28 @@ def test_what_is_no_operator_has_no_offers(device: DeviceInfo) -> None:
     b = Builder()
     graph = b.graph(b.unary("gelu", b.input(1, 8)))
     assert KernelProvider(device, None).offers(graph, graph.nodes[0], Target(device, image_layouts(device))) == []
+
+
+def conversion(tensor: Tensor, source: str, sink: str) -> Graph:
+    node = Node("convert", "convert", ("x",), ("y",), {"from": source, "to": sink})
+    return Graph("", ("x",), ("y",), (node,), {"x": tensor, "y": tensor}, {})
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 4, 4), (2, 16, 3, 5), (1, 3, 4, 8), (1, 24, 7, 1), (2, 20, 1, 1)])
+@pytest.mark.parametrize(("source", "sink"), [*itertools.permutations(("plain", "NHWC", "NCHW8c", "NCHW16c"), 2)])
+def test_conversions(shape: tuple[int, ...], source: str, sink: str, device: DeviceInfo) -> None:
+    graph, provider = conversion(Tensor(shape), source, sink), KernelProvider(device, None)
+    (offer,) = provider.offers(graph, graph.nodes[0], Target(device, image_layouts(device)))
+    assert (offer.inputs, offer.outputs) == ((source,), (sink,))
+    array = np.random.default_rng(1).standard_normal(shape, np.float32)
+    assert np.array_equal(computed(graph, offer, provider, {"x": array}), array)
+
+
+def test_only_float32_images_are_converted(device: DeviceInfo) -> None:
+    provider = KernelProvider(device, None)
+    for tensor in (Tensor((1, 4, 2, 2), "int64"), Tensor((4, 2))):
+        graph = conversion(tensor, "plain", "NHWC")
+        assert provider.offers(graph, graph.nodes[0], Target(device, image_layouts(device))) == []
 
 
 def test_algorithms_are_told_apart() -> None:

@@ -19,7 +19,7 @@ from tests.planner_graphs import Builder, random_inputs
 from wpk_envs import planner
 from wpk_envs.devices.host import cpu_info
 from wpk_envs.errors import UserError
-from wpk_envs.planner import copies, operations, passes, providers, torch_provider
+from wpk_envs.planner import operations, passes, providers, torch_provider
 from wpk_envs.planner import plan as plan_file
 from wpk_envs.planner.graph import Graph
 from wpk_envs.planner.kernels.provider import KernelProvider
@@ -39,9 +39,10 @@ def small_net() -> Graph:
     return b.graph(b.gemm(x, 10, bias=True))
 
 
-def planned_of(graph: Graph, folder: Path, skip: tuple[str, ...] = (), **how) -> Planned:
+def planned_of(graph: Graph, folder: Path, skip: tuple[str, ...] = (), without: tuple[str, ...] = (), **how) -> Planned:
     device = cpu_info()
-    offering, _ = open_providers(device, None)
+    everyone, _ = open_providers(device, None)
+    offering = {name: provider for name, provider in everyone.items() if name not in without}
     optimised, _ = passes.optimise(graph)
     inputs = random_inputs(graph)
     reference = [value.numpy() for value in operations.run(graph, inputs)]
@@ -72,6 +73,19 @@ def test_a_plan_computes_what_the_graph_does(made: Path) -> None:
         got = plan(inputs[0])
         assert got.shape == (1, 10)
         assert np.abs(got - wanted.numpy()).max() < 1e-4 * np.abs(wanted.numpy()).max()
+
+
+@pytest.mark.parametrize("without", [("onednn",), ("onednn", "torch")])
+def test_a_plan_without_some_providers(without: tuple[str, ...], tmp_path: Path) -> None:
+    graph = small_net()
+    planned_of(graph, tmp_path / "plan", without=without)
+    plan = planner.load(tmp_path / "plan")
+    used = {step["provider"] for step in plan.header["program"]["steps"]}
+    assert used.isdisjoint(without)
+    assert "torch" not in without or used == {"kernels", "tvm"}
+    inputs = random_inputs(graph, 1)
+    (wanted,) = operations.run(graph, inputs)
+    assert np.abs(plan(inputs[0]) - wanted.numpy()).max() < 1e-4 * np.abs(wanted.numpy()).max()
 
 
 def test_results_are_new_arrays(made: Path) -> None:
@@ -215,7 +229,7 @@ def test_without_a_linker_kernels_are_compiled_when_they_are_loaded(
     optimised, _ = passes.optimise(graph)
     inputs = random_inputs(graph)
     (reference,) = [value.numpy() for value in operations.run(graph, inputs)]
-    made = Planner(optimised, device, {"kernels": kernels, "torch": torch_provider, "numpy": copies}, kernels.functions)
+    made = Planner(optimised, device, {"kernels": kernels, "torch": torch_provider}, kernels.functions)
     planned = made.plan([value.numpy() for value in inputs], [reference])
     remark = write(tmp_path / "plan", planned, device, kernels.functions)
     assert re.match("the plan compiles its kernels whenever it is loaded, .* C\\+\\+ compiler", remark)

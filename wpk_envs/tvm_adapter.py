@@ -79,7 +79,7 @@ def build_cpu(module: tvm.IRModule, target: Mapping[str, Any], name: str = "main
     stores the accumulators at every step.
 
     Args:
-        module: A ``tvm.IRModule`` of scheduled TensorIR with one function ``main``.
+        module: A ``tvm.IRModule`` of TensorIR, scheduled or not, with one function ``main``.
         target: A TVM target of kind ``llvm`` as plain data.
         name: What the function is called in the library.
 

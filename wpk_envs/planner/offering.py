@@ -7,12 +7,13 @@ Costs are measured when somebody first asks for them, on buffers that the caches
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from wpk_envs.core import stable_hash
-from wpk_envs.devices.timing import estimate_seconds, interleave
+from wpk_envs.devices.timing import SAMPLE_SECONDS, estimate_seconds, interleave
 from wpk_envs.planner import layouts, providers
 from wpk_envs.planner.assembly import CONVERT, VIEW
 from wpk_envs.planner.buffers import aligned
@@ -21,6 +22,12 @@ from wpk_envs.planner.implementation import Call, Implementation, Provider, Reso
 
 ROUNDS = 3
 """Samples of a call; the least counts."""
+
+HOPELESS = 5.0
+"""A call that at first takes that many times the least known cost of its case, and `WARM_UP_US`, is not timed again."""
+
+WARM_UP_US = 20_000.0
+"""What a first call may take longer than the next ones: libraries prepare themselves."""
 
 
 def case_of(graph: Graph, node: Node) -> str:
@@ -70,7 +77,8 @@ class Offers:
             return 0.0
         key = (case_of(self.graph, node), self.of(node).index(offer))
         if key not in self._costs:
-            self._costs[key] = self._measure(self.graph, node, offer)
+            known = [cost for (case, _), cost in self._costs.items() if case == key[0]]
+            self._costs[key] = self._measure(self.graph, node, offer, HOPELESS * min(known, default=math.inf))
         return self._costs[key]
 
     def known_cost_us(self, node: Node, offer: Implementation) -> float | None:
@@ -111,11 +119,13 @@ class Offers:
         timed = [dataclasses.replace(offer, cost_us=self._measure(graph, node, offer)) for offer in offers]
         return min(timed, key=lambda offer: offer.cost_us or 0.0)
 
-    def _measure(self, graph: Graph, node: Node, offer: Implementation) -> float:
-        call = self.bound(graph, node, offer)
-        call()
-        estimate = estimate_seconds(call, self.target.threads)
-        (samples,) = interleave([call], [estimate], ROUNDS, self.target.threads)
+    def _measure(self, graph: Graph, node: Node, offer: Implementation, hopeless_us: float = math.inf) -> float:
+        """Microseconds of a call: of its first alone if that takes far longer than ``hopeless_us``."""
+        call, threads = self.bound(graph, node, offer), self.target.threads
+        ((first,),) = interleave([call], [SAMPLE_SECONDS], 1, threads)
+        if first > hopeless_us + WARM_UP_US:
+            return first
+        (samples,) = interleave([call], [estimate_seconds(call, threads)], ROUNDS, threads)
         return min(samples)
 
     def bound(self, graph: Graph, node: Node, offer: Implementation) -> Call:

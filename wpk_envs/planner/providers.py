@@ -13,12 +13,15 @@ from wpk_envs.planner.implementation import Call, Provider
 from wpk_envs.records import Store
 
 BINDERS = {
-    "kernels": "wpk_envs.planner.kernels.provider",
+    "kernels": "wpk_envs.planner.kernels.compiled",
     "onednn": "wpk_envs.planner.onednn.provider",
     "torch": "wpk_envs.planner.torch_provider",
-    "numpy": "wpk_envs.planner.copies",
+    "tvm": "wpk_envs.planner.kernels.compiled",
 }
 """Modules with a function ``bind`` by provider; each is imported when a plan first needs it."""
+
+COMPILED = ("kernels", "tvm")
+"""Providers whose calls are functions of the plan's library of kernels."""
 
 
 def binder(name: str) -> Callable[..., Call]:
@@ -60,12 +63,17 @@ def open_providers(device: DeviceInfo, store: Store | None) -> tuple[dict[str, P
         device: What plans are made for.
         store: Where tuned kernels are found.
     """
+    from wpk_envs.planner.kernels.compiled import CompiledFunctions
     from wpk_envs.planner.kernels.provider import KernelProvider
+    from wpk_envs.planner.tvm_default.provider import TvmDefault
 
+    functions = CompiledFunctions(device)
     modules: dict[str, Any] = {name: importlib.import_module(BINDERS[name]) for name in ("onednn", "torch")}
-    everyone: dict[str, Provider] = {"kernels": KernelProvider(device, store), **modules}
+    everyone: dict[str, Provider] = {
+        "kernels": KernelProvider(device, store, functions),
+        **modules,
+        "tvm": TvmDefault(functions),
+    }
     reasons = {name: provider.unavailable() for name, provider in everyone.items()}
     able = {name: provider for name, provider in everyone.items() if not reasons[name]}
-    if "onednn" not in able:
-        able["numpy"] = importlib.import_module(BINDERS["numpy"])
     return able, {name: reason for name, reason in reasons.items() if reason}

@@ -14,7 +14,7 @@ PACKAGES = {
     "kernels": ("apache-tvm", "apache-tvm-ffi"),
     "onednn": ("onednn-cpu-gomp",),
     "torch": ("torch",),
-    "numpy": (),
+    "tvm": ("apache-tvm", "apache-tvm-ffi"),
 }
 """Distributions whose code runs in a plan, by provider of its steps."""
 

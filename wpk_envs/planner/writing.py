@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from wpk_envs.core import DeviceInfo
-from wpk_envs.planner.kernels.provider import CompiledFunctions
+from wpk_envs.planner import providers
+from wpk_envs.planner.kernels.compiled import CompiledFunctions
 from wpk_envs.planner.plan import save
 from wpk_envs.planner.planning import Planned
 from wpk_envs.planner.swapping import Standing
@@ -40,7 +41,7 @@ def write(folder: Path, planned: Planned, device: DeviceInfo, functions: Compile
         "why": [why(standing) for standing in draft.standings],
         "program": program,
     }
-    names = {step["settings"]["function"] for step in program["steps"] if step["provider"] == "kernels"}
+    names = {step["settings"]["function"] for step in program["steps"] if step["provider"] in providers.COMPILED}
     return save(folder, header, draft.constants.arrays, {name: functions.built(name) for name in sorted(names)})
 
 

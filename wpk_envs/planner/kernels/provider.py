@@ -1,10 +1,12 @@
-"""Offers our own kernels for convolutions and matrix products: the store's best records, and the default schedule."""
+"""Offers our own kernels: for convolutions and matrix products the store's best records and the default schedule.
+
+They also convert images between layouts.
+"""
 
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +16,11 @@ from wpk_envs.core import Candidate, Config, DeviceInfo, Kernel, stable_hash
 from wpk_envs.errors import UserError
 from wpk_envs.operators.fused import FusedOperator
 from wpk_envs.planner import layouts
+from wpk_envs.planner.assembly import CONVERT
 from wpk_envs.planner.graph import Graph, Node
-from wpk_envs.planner.implementation import Call, Implementation, Resources, Target
-from wpk_envs.planner.kernels import tensors
+from wpk_envs.planner.implementation import Implementation, Target
+from wpk_envs.planner.kernels import conversions
+from wpk_envs.planner.kernels.compiled import CompiledFunctions, bind
 from wpk_envs.planner.kernels.relayout import Relaid, relaid, with_layouts
 from wpk_envs.planner.operator_of import operator_of
 from wpk_envs.records import Store
@@ -53,12 +57,13 @@ class KernelProvider:
     Args:
         device: Where they run.
         store: Where tuned ones are found; none for defaults only.
+        functions: Where they are compiled; none for a collection of their own.
     """
 
-    def __init__(self, device: DeviceInfo, store: Store | None) -> None:
+    def __init__(self, device: DeviceInfo, store: Store | None, functions: CompiledFunctions | None = None) -> None:
         self.device = device
         self.store = store
-        self.functions = CompiledFunctions(device)
+        self.functions = CompiledFunctions(device) if functions is None else functions
         self._kernel = functools.lru_cache(maxsize=None)(self._build)
         self._candidates: dict[str, Candidate] = {}
 
@@ -67,7 +72,9 @@ class KernelProvider:
         return ""
 
     def offers(self, graph: Graph, node: Node, target: Target) -> list[Implementation]:
-        """Each known schedule in every pair of layouts that it can have."""
+        """Each known schedule in every pair of layouts that it can have, or the conversion between two layouts."""
+        if node.op == CONVERT:
+            return conversions.offers(graph, node, self.functions)
         operator = operator_of(graph, node)
         if not isinstance(operator, FusedOperator):
             return []
@@ -144,6 +151,8 @@ class KernelProvider:
 
     def pack(self, graph: Graph, node: Node, implementation: Implementation) -> dict[str, np.ndarray]:
         """Weights and bias as the kernel reads them."""
+        if node.op == CONVERT:
+            return {}
         kernel = self._kernel(implementation.settings["candidate"])
         names = iter([name for name in node.inputs if name in graph.constants])
         packed = {}
@@ -156,22 +165,6 @@ class KernelProvider:
         return packed
 
     bind = staticmethod(lambda *given: bind(*given))
-
-
-def bind(
-    settings: Mapping[str, Any],
-    inputs: Sequence[np.ndarray],
-    outputs: Sequence[np.ndarray],
-    constants: Mapping[str, np.ndarray],
-    resources: Resources,
-) -> Call:
-    """The compiled function with all its tensors."""
-    given = {"input": list(inputs), "output": list(outputs)}
-    arguments = []
-    for argument in settings["arguments"]:
-        array = constants[argument["constant"]] if "constant" in argument else given[argument["from"]].pop(0)
-        arguments.append(tensors.tvm_ffi().from_dlpack(array.reshape(argument["shape"])))
-    return functools.partial(resources.functions[settings["function"]], *arguments)
 
 
 def _argument(name: str, shape: Sequence[int], changes: Mapping[str, Relaid]) -> dict[str, Any]:
@@ -196,40 +189,3 @@ def _diverse(known: Sequence[Known]) -> list[Known]:
         if counts[algorithm] <= PER_ALGORITHM:
             kept.append(each)
     return kept
-
-
-class CompiledFunctions(Mapping[str, Callable[..., Any]]):
-    """Kernels by name, compiled in memory when they are first asked for (imports TVM).
-
-    Args:
-        device: What they are compiled for.
-    """
-
-    def __init__(self, device: DeviceInfo) -> None:
-        self._device = device
-        self._modules: dict[str, Callable[[], Any]] = {}
-        self._built: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    def add(self, name: str, module: Callable[[], Any]) -> None:
-        """Say how a kernel's TensorIR is made."""
-        self._modules.setdefault(name, module)
-
-    def built(self, name: str) -> Any:
-        """The kernel as TVM's runtime module, from which a library is linked."""
-        from wpk_envs import tvm_adapter
-
-        if name not in self._built:
-            library = tvm_adapter.build_cpu(self._modules[name](), self._device.target, name)
-            with self._lock:
-                self._built.setdefault(name, library)
-        return self._built[name]
-
-    def __getitem__(self, name: str) -> Callable[..., Any]:
-        return self.built(name).get_function(name, query_imports=True)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
-
-    def __len__(self) -> int:
-        return len(self._modules)
