@@ -52,6 +52,18 @@ def two_inputs():
     return source_of(TwoInputs(), (1, 3, 6, 6), (1, 8))
 
 
+def tiny():
+    """As users give a model: ``model=tests.peer_models:tiny``."""
+    source = two_convs()
+    return source.module, tuple(torch.from_numpy(array) for array in source.inputs)
+
+
+def halved():
+    """Weights that are no float32."""
+    module, inputs = tiny()
+    return module.half(), inputs
+
+
 def reference(source):
     with torch.inference_mode():
         made = source.module(*(torch.from_numpy(array) for array in source.inputs))

@@ -57,8 +57,6 @@ def chained(names: Sequence[str], calls: Sequence[Call]) -> list[Call]:
 def open_providers(device: DeviceInfo, store: Store | None) -> tuple[dict[str, Provider], dict[str, str]]:
     """Everyone who can offer something on a device, and why others cannot, in sentences.
 
-    NumPy's conversions are offered only where oneDNN's are not: theirs are faster.
-
     Args:
         device: What plans are made for.
         store: Where tuned kernels are found.
