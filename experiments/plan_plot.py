@@ -25,7 +25,7 @@ KINDS = {
     "kernels": ("our kernels", CURVE),
     "onednn": ("oneDNN", "#d98e2b"),
     "torch": ("the framework", FAILED),
-    "tvm": ("TVM's default", "#2fa08c"),
+    "tvm": ("TVM's default schedule", "#4f9d69"),
     "conversions": ("conversions of layouts", "#9a6fd0"),
 }
 """Label and colour of the steps of a provider; conversions are one kind whoever makes them."""

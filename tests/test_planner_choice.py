@@ -37,7 +37,7 @@ class SyntheticOffers(Offers):
         count = len(graph.activations(node))
         for number, pair in enumerate(itertools.product(LAYOUTS, LAYOUTS)):
             cost = float(rng.integers(1, 20))
-            settings = {"candidate": node.name, "tuned_us": 0.0} if number % 2 else {}
+            settings = {"candidate": f"{node.name}{pair}", "tuned_us": 0.0} if number % 2 else {}
             yield Implementation("synthetic", f"{node.name}{pair}", (pair[0],) * count, (pair[1],), settings, cost)
 
     def of(self, node: Node) -> list[Implementation]:

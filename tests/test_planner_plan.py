@@ -19,12 +19,13 @@ from tests.planner_graphs import Builder, random_inputs
 from wpk_envs import planner
 from wpk_envs.devices.host import cpu_info
 from wpk_envs.errors import UserError
-from wpk_envs.planner import operations, passes, providers, torch_provider
+from wpk_envs.planner import operations, passes, providers
 from wpk_envs.planner import plan as plan_file
 from wpk_envs.planner.graph import Graph
 from wpk_envs.planner.kernels.provider import KernelProvider
 from wpk_envs.planner.planning import Planned, Planner
 from wpk_envs.planner.providers import open_providers
+from wpk_envs.planner.tvm_default.provider import TvmDefault
 from wpk_envs.planner.writing import write
 
 
@@ -229,12 +230,12 @@ def test_without_a_linker_kernels_are_compiled_when_they_are_loaded(
     optimised, _ = passes.optimise(graph)
     inputs = random_inputs(graph)
     (reference,) = [value.numpy() for value in operations.run(graph, inputs)]
-    made = Planner(optimised, device, {"kernels": kernels, "torch": torch_provider}, kernels.functions)
+    made = Planner(optimised, device, {"kernels": kernels, "tvm": TvmDefault(kernels.functions)}, kernels.functions)
     planned = made.plan([value.numpy() for value in inputs], [reference])
     remark = write(tmp_path / "plan", planned, device, kernels.functions)
     assert re.match("the plan compiles its kernels whenever it is loaded, .* C\\+\\+ compiler", remark)
-    names = {step["settings"]["function"] for step in planned.draft.described["steps"] if step["provider"] == "kernels"}
-    assert {each.name for each in (tmp_path / "plan").glob("kernel*")} == {f"{name}.ll" for name in names} != set()
+    names = {step["settings"]["function"] for step in planned.draft.described["steps"]}
+    assert {each.name for each in (tmp_path / "plan").glob("*.ll")} == {f"{name}.ll" for name in names} != set()
     assert np.array_equal(planner.load(tmp_path / "plan")(inputs[0]), planned.draft.program.compute(inputs)[0])
     (tmp_path / "plan" / f"{sorted(names)[0]}.ll").write_text("")
     with pytest.raises(UserError, match="is not what was written"):

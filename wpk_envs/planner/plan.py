@@ -21,7 +21,7 @@ import numpy as np
 
 from wpk_envs.errors import UserError
 from wpk_envs.files import write_whole
-from wpk_envs.planner import library, validator
+from wpk_envs.planner import library, providers, validator
 from wpk_envs.planner.buffers import arena, part
 from wpk_envs.planner.implementation import Resources
 from wpk_envs.planner.memory import ALIGNMENT
@@ -154,7 +154,8 @@ def load(path: str | Path) -> Plan:
     used = {step["provider"] for step in steps}
     validator.check(header["made_for"], used, str(folder))
     _check_files(folder, header["files"])
-    functions = library.load(folder, {step["settings"]["function"] for step in steps if step["provider"] == "kernels"})
+    compiled = {step["settings"]["function"] for step in steps if step["provider"] in providers.COMPILED}
+    functions = library.load(folder, compiled)
     return Plan(header, _constants(folder / WEIGHTS), Resources(int(header["made_for"]["threads"]), functions))
 
 
