@@ -96,7 +96,9 @@ class TestRun:
         assert all(case["choice"] and case["latency_us"] > 0 for case in cases)
         second = [case for case in cases if case["runner_up"] is not None]
         assert second
-        assert all(case["gain"] == pytest.approx(case["runner_up_us"] / case["latency_us"]) >= 1 for case in second)
+        for case in second:
+            assert case["gain"] == pytest.approx(case["runner_up_us"] / case["latency_us"])
+            assert case["gain"] >= 1
 
     def test_the_plan_is_loaded_and_computes_what_the_model_does(self, run: Path) -> None:
         source = two_convs()
@@ -193,8 +195,8 @@ def test_nothing_is_tuned_twice_and_ctrl_c_loses_nothing(
     measuring.enough = None
     assert start(f"model={TINY}", *TUNED, "hydra.run.dir=first") == 0
     out = capsys.readouterr().out
-    assert "tuning operator 1 of 3" in out
-    assert "tuning operator 3 of 3" in out
+    assert "tuning operator 1 of 2" in out, "one was finished before"
+    assert "tuning operator 2 of 2" in out
     assert "left" in out.partition("tuning operator 2")[2].partition("\n")[0]
     found = figures_of(place / "first")
     assert found["notes"] == []
