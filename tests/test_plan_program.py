@@ -367,7 +367,7 @@ def weights_of_an_onnx_file(folder: Path) -> str:
         (lambda folder: "model=tests.peer_models:nothing", "has no function 'nothing'"),
         (no_weights, "weights.safetensors is no file of weights that can be read"),
         (weights_of_an_onnx_file, "holds its weights already: leave out weights=weights.pt"),
-        (lambda folder: f"model={TINY} device.threads=4096", "threads"),
+        (lambda folder: f"model={TINY} device.threads=4096", "device.threads must be a whole number from 1 to"),
         (lambda folder: f"model={TINY} strict=1e-15", "no plan keeps the error within strict=1e-15"),
     ],
 )
