@@ -174,6 +174,7 @@ class Planner:
 
     def _drafts(self) -> list[Drafted]:
         found: list[Drafted] = []
+        swapped: list[Mapping[str, Implementation]] = []
         drafts = drafts_of(self.device, self.skip)
         for name, allowed in drafts.items():
             self.say(f"{name}: timing candidates alone")
@@ -183,8 +184,9 @@ class Planner:
                 if name == next(iter(drafts)):
                     raise
                 continue  # some node has no offer in these layouts
-            if any(choice.chosen == draft.chosen for draft in found):
+            if choice.chosen in swapped:
                 continue
+            swapped.append(choice.chosen)
             self.say(f"{name}: {choice.cost_us:.0f} us hoped for; swapping candidates in the running plan")
             found.append(self._swapped(self._draft(name, choice.chosen)))
         return found
