@@ -49,7 +49,7 @@ def step_errors(assembly: Assembly, program: Program, inputs: Sequence[np.ndarra
 
     graph, errors = assembly.graph, []
     for buffer, given in zip(program.inputs, inputs):
-        buffer[...] = given
+        program.runtime.fill(buffer, given)
     for step, call in zip(assembly.steps, program.calls):
         activations = iter([_canonical(assembly, program, name) for name in step.inputs])
         read = [graph.constants[name] if name in graph.constants else next(activations) for name in step.node.inputs]
@@ -66,5 +66,5 @@ def step_errors(assembly: Assembly, program: Program, inputs: Sequence[np.ndarra
 
 def _canonical(assembly: Assembly, program: Program, name: str) -> np.ndarray:
     """A copy of a buffer's tensor in the canonical layout: the buffer may be written again."""
-    buffer = assembly.buffers[name]
-    return np.array(layouts.from_buffer(program.buffers[name], buffer.layout, buffer.tensor.shape))
+    buffer, array = assembly.buffers[name], program.runtime.read(program.buffers[name])
+    return np.ascontiguousarray(layouts.from_buffer(array, buffer.layout, buffer.tensor.shape))

@@ -64,11 +64,14 @@ class Resources:
 
     Attributes:
         threads: Threads that one call uses.
-        functions: Compiled kernels by name; they take tensors (anything that speaks DLPack).
+        functions: Compiled kernels by name. On a CPU they take tensors (anything that speaks DLPack); on a GPU each
+            is a `wpk_envs.planner.cuda.functions.Kernel`.
+        gpu: The `wpk_envs.planner.cuda.runtime.CudaRuntime` of the GPU that calls run on; none for this host's CPU.
     """
 
     threads: int
-    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    functions: Mapping[str, Any] = field(default_factory=dict)
+    gpu: Any = None
 
 
 class Provider(Protocol):
@@ -86,16 +89,17 @@ class Provider(Protocol):
     def bind(
         self,
         settings: Mapping[str, Any],
-        inputs: Sequence[np.ndarray],
-        outputs: Sequence[np.ndarray],
-        constants: Mapping[str, np.ndarray],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        constants: Mapping[str, Any],
         resources: Resources,
     ) -> Call:
         """Bind a call to its buffers.
 
         Args:
             settings: Of the implementation.
-            inputs: A buffer per activation: contiguous, aligned to 64 bytes, in its layout's shape.
+            inputs: A buffer per activation: contiguous, aligned to 64 bytes, in its layout's shape. On a CPU it is a
+                NumPy array, on a GPU a torch tensor.
             outputs: A buffer per output, as those.
             constants: What `pack` gave.
             resources: Threads and compiled kernels.

@@ -13,21 +13,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from wpk_envs.core import stable_hash
-from wpk_envs.devices.timing import SAMPLE_SECONDS, estimate_seconds, interleave
 from wpk_envs.planner import layouts, providers
 from wpk_envs.planner.assembly import CONVERT, VIEW
-from wpk_envs.planner.buffers import aligned
 from wpk_envs.planner.graph import Graph, Node, Tensor
 from wpk_envs.planner.implementation import Call, Implementation, Provider, Resources, Target
+from wpk_envs.planner.runtime import runtime_of
 
 ROUNDS = 3
 """Samples of a call; the least counts."""
 
 HOPELESS = 5.0
-"""A call that at first takes that many times the least known cost of its case, and `WARM_UP_US`, is not timed again."""
-
-WARM_UP_US = 20_000.0
-"""What a first call may take longer than the next ones: libraries prepare themselves."""
+"""A call that at first takes that many times the least known cost of its case, and more, is not timed again."""
 
 
 def case_of(graph: Graph, node: Node) -> str:
@@ -58,6 +54,7 @@ class Offers:
         self.offering = offering
         self.target = target
         self.resources = resources
+        self._runtime = runtime_of(resources)
         self._of_case: dict[str, list[Implementation]] = {}
         self._costs: dict[tuple[str, int], float] = {}
         self._conversions: dict[tuple[Tensor, str, str], Implementation] = {}
@@ -120,25 +117,20 @@ class Offers:
         return min(timed, key=lambda offer: offer.cost_us or 0.0)
 
     def _measure(self, graph: Graph, node: Node, offer: Implementation, hopeless_us: float = math.inf) -> float:
-        """Microseconds of a call: of its first alone if that takes far longer than ``hopeless_us``."""
-        call, threads = self.bound(graph, node, offer), self.target.threads
-        ((first,),) = interleave([call], [SAMPLE_SECONDS], 1, threads)
-        if first > hopeless_us + WARM_UP_US:
-            return first
-        (samples,) = interleave([call], [estimate_seconds(call, threads)], ROUNDS, threads)
-        return min(samples)
+        return self._runtime.alone_us(self.bound(graph, node, offer), ROUNDS, hopeless_us)
 
     def bound(self, graph: Graph, node: Node, offer: Implementation) -> Call:
         """An offer on buffers of its own, filled with random numbers."""
         rng = np.random.default_rng(0)
         names = (*graph.activations(node), *node.outputs)
+        held = self._runtime.held
         arrays = [
-            aligned(layouts.to_buffer(_random(rng, graph.tensors[name]), layout))
+            held(layouts.to_buffer(_random(rng, graph.tensors[name]), layout))
             for name, layout in zip(names, (*offer.inputs, *offer.outputs))
         ]
         inputs, outputs = arrays[: len(offer.inputs)], arrays[len(offer.inputs) :]
         packed = self.offering[offer.provider].pack(graph, node, offer)
-        constants = {role: aligned(array) for role, array in packed.items()}
+        constants = {role: held(array) for role, array in packed.items()}
         return providers.binder(offer.provider)(offer.settings, inputs, outputs, constants, self.resources)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from wpk_envs.core import DeviceInfo
-from wpk_envs.devices.timing import estimate_seconds, interleave
 from wpk_envs.errors import UserError
 from wpk_envs.planner import layouts
 from wpk_envs.planner.assembly import Assembly, assemble
@@ -22,6 +21,7 @@ from wpk_envs.planner.memory import MemoryPlan, plan_memory
 from wpk_envs.planner.offering import Offers
 from wpk_envs.planner.pace import Pace
 from wpk_envs.planner.program import Constants, Program, describe
+from wpk_envs.planner.runtime import runtime_of
 from wpk_envs.planner.swapping import Standing, Swapping
 
 Say = Callable[[str], None]
@@ -203,7 +203,7 @@ class Planner:
         """The draft with the candidate at each step that did best in it."""
         draft.program.run()
         pace = Pace(self.say, "compiled and bound")
-        swapping = Swapping(self.offers, draft.assembly, draft.program, self.offering, self.device.threads, pace)
+        swapping = Swapping(self.offers, draft.assembly, draft.program, self.offering, pace)
         standings = swapping.run(ROUNDS)
         chosen = dict(draft.chosen)
         for standing in standings:
@@ -215,7 +215,5 @@ class Planner:
             self.say(f"racing the plans of {len(drafts)} ways to lay out tensors")
         for draft in drafts:
             draft.program.compute(inputs)
-        calls = [draft.program.run for draft in drafts]
-        estimates = [estimate_seconds(call, self.device.threads) for call in calls]
-        samples = interleave(calls, estimates, RACE_ROUNDS, self.device.threads)
+        samples = runtime_of(self.resources).race_us([draft.program.run for draft in drafts], RACE_ROUNDS)
         return {draft.name: statistics.median(each) for draft, each in zip(drafts, samples)}

@@ -15,9 +15,10 @@ import numpy as np
 
 from wpk_envs.planner import providers
 from wpk_envs.planner.assembly import Assembly, Buffer, Step
-from wpk_envs.planner.buffers import aligned, arena, part
+from wpk_envs.planner.buffers import aligned
 from wpk_envs.planner.implementation import Call, Provider, Resources
 from wpk_envs.planner.memory import MemoryPlan
+from wpk_envs.planner.runtime import runtime_of
 
 
 @dataclass
@@ -93,28 +94,31 @@ class Program:
 
     Args:
         described: What `describe` wrote.
-        constants: Arrays by name.
+        constants: Arrays by name, or what `Runtime.held` gave for them.
         resources: What calls are bound with.
 
     Attributes:
-        calls: In order; `run` makes them, several at once where their provider can.
-        buffers: Arrays by name, all in one arena.
+        calls: In order; `run` makes them, several at once where that is possible.
+        buffers: By name, all in one arena of the runtime's memory.
+        constants: By name, as the runtime holds them.
+        runtime: Where it runs.
     """
 
-    def __init__(self, described: Mapping[str, Any], constants: Mapping[str, np.ndarray], resources: Resources) -> None:
-        self._constants = constants
+    def __init__(self, described: Mapping[str, Any], constants: Mapping[str, Any], resources: Resources) -> None:
+        self.runtime = runtime_of(resources)
+        self.constants = {name: self.runtime.held(array) for name, array in constants.items()}
         self._resources = resources
-        self.memory = arena(described["arena_bytes"])
+        self.memory = self.runtime.arena(described["arena_bytes"])
         self.buffers = {
-            name: part(self.memory, each["offset"], each["shape"], each["dtype"])
+            name: self.runtime.part(self.memory, each["offset"], each["shape"], each["dtype"])
             for name, each in described["buffers"].items()
         }
         for buffer, name in described["constants"].items():
-            self.buffers[buffer][...] = constants[name]
+            self.runtime.fill(self.buffers[buffer], self.constants[name])
         self.inputs = [self.buffers[each["buffer"]] for each in described["inputs"]]
         self.outputs = [self.buffers[each["buffer"]] for each in described["outputs"]]
         self.calls = [self.bind(step) for step in described["steps"]]
-        self._chained = providers.chained([step["provider"] for step in described["steps"]], self.calls)
+        self._together = self.runtime.together([step["provider"] for step in described["steps"]], self.calls)
 
     def bind(self, step: Mapping[str, Any], constants: Mapping[str, np.ndarray] | None = None) -> Call:
         """A step, or another implementation of it, bound to this program's buffers.
@@ -123,23 +127,23 @@ class Program:
             step: As `describe_step` wrote it.
             constants: Where its constants are, if not among the program's.
         """
-        arrays = self._constants if constants is None else constants
+        arrays, held = (self.constants if constants is None else constants), self.runtime.held
         return providers.binder(step["provider"])(
             step["settings"],
             [self.buffers[name] for name in step["inputs"]],
             [self.buffers[name] for name in step["outputs"]],
-            {role: arrays[name] for role, name in step["constants"].items()},
+            {role: held(arrays[name]) for role, name in step["constants"].items()},
             self._resources,
         )
 
     def run(self) -> None:
         """Compute the outputs of the inputs, both in the buffers."""
-        for call in self._chained:
+        for call in self._together:
             call()
 
     def compute(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Copy inputs in, run, copy outputs out."""
         for buffer, given in zip(self.inputs, inputs):
-            buffer[...] = given
+            self.runtime.fill(buffer, given)
         self.run()
-        return [buffer.copy() for buffer in self.outputs]
+        return [self.runtime.read(buffer) for buffer in self.outputs]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from wpk_envs.core import DeviceInfo
@@ -33,25 +32,6 @@ def binder(name: str) -> Callable[..., Call]:
     if name not in BINDERS:
         raise unknown("provider of implementations", name, BINDERS)
     return importlib.import_module(BINDERS[name]).bind
-
-
-CHAINS = {"onednn": "wpk_envs.planner.onednn.library"}
-"""Modules with a function ``chain`` that makes one call of several."""
-
-
-def chained(names: Sequence[str], calls: Sequence[Call]) -> list[Call]:
-    """Calls with those of one provider that follow each other made one, where it can.
-
-    Args:
-        names: The provider of each call.
-        calls: In order.
-    """
-    found: list[Call] = []
-    for name, group in itertools.groupby(zip(names, calls), key=lambda pair: pair[0]):
-        together = [call for _, call in group]
-        chain = importlib.import_module(CHAINS[name]).chain if name in CHAINS and len(together) > 1 else None
-        found += [chain(together)] if chain else together
-    return found
 
 
 def open_providers(device: DeviceInfo, store: Store | None) -> tuple[dict[str, Provider], dict[str, str]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -51,7 +50,6 @@ class Swapping:
         assembly: The plan that runs.
         program: The same, bound.
         offering: Providers by name.
-        threads: Of one call.
         step: Told after every case whose candidates were compiled and bound how many are, of how many.
     """
 
@@ -61,11 +59,9 @@ class Swapping:
         assembly: Assembly,
         program: Program,
         offering: Mapping[str, Provider],
-        threads: int,
         step: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         self._program = program
-        self._clock: Callable[[], float] = time.thread_time if threads == 1 else time.perf_counter
         self._groups = _groups(offers, assembly)
         self._calls: list[list[list[Call]]] = []
         for number, group in enumerate(self._groups, start=1):
@@ -90,10 +86,10 @@ class Swapping:
             for turn in range(rounds * ALTERNATIVES):
                 playing = [(turn + number) % len(group.candidates) for number, group in enumerate(self._groups)]
                 self._place(playing)
-                took = self._timed()
+                took = self._program.runtime.each_us(self._program.calls)
                 for number, group in enumerate(self._groups):
                     each = [took[position] for position in group.positions]
-                    samples[number][playing[number]].append(1e6 * statistics.fmean(each))
+                    samples[number][playing[number]].append(statistics.fmean(each))
         self._program.calls[:] = before
         return [group.standing(found) for group, found in zip(self._groups, samples)]
 
@@ -101,17 +97,6 @@ class Swapping:
         for number, group in enumerate(self._groups):
             for position, call in zip(group.positions, self._calls[number][playing[number]]):
                 self._program.calls[position] = call
-
-    def _timed(self) -> list[float]:
-        """Run once; seconds of every step."""
-        clock, took = self._clock, []
-        before = clock()
-        for call in self._program.calls:
-            call()
-            after = clock()
-            took.append(after - before)
-            before = after
-        return took
 
 
 @dataclass(frozen=True)
