@@ -182,7 +182,7 @@ class Bench:
         """What plans cost beside their kernels, on a CPU."""
         info = self.place.device.info
         if info.kind != "cpu":
-            return Figure(name, None, {}, "plans are made for CPUs as yet")
+            return Figure(name, None, {}, "is a figure of plans for CPUs")
         samples = measured(info, self.folder / name)
         return Figure(name, max(map(statistics.median, samples.values())), samples)
 

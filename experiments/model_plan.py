@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from experiments.model_tuning import operators_of, tune_missing, untuned
 from experiments.peers import Peer, Prepared
 from experiments.tune import Workplace
 from wpk_envs import planner
+from wpk_envs.devices.cuda.gpu import Gpu
 from wpk_envs.planner import passes
+from wpk_envs.planner.cuda import presence
 from wpk_envs.planner.framework import framework_nodes
 from wpk_envs.planner.graph import Graph
 from wpk_envs.planner.importing import Source, import_model, source_of
-from wpk_envs.planner.kernels.provider import KernelProvider
 from wpk_envs.planner.planning import SWITCHES, Planned, Planner
-from wpk_envs.planner.providers import open_providers
+from wpk_envs.planner.providers import functions_of, open_providers
 from wpk_envs.planner.writing import write
 
 
@@ -143,31 +145,37 @@ class ModelPlan:
 
     def _planned(self, source: Source, graph: Graph) -> tuple[Planned, list[str]]:
         """Choose implementations and write the plan; what the user should know, in sentences."""
-        device = self.place.device.info
-        offering, missing = open_providers(device, self.place.store)
+        device, gpu = self.place.device.info, self._gpu()
+        offering, missing = open_providers(device, self.place.store, gpu)
         remarks = [f"{name} is no candidate: {reason}" for name, reason in missing.items()]
         for remark in remarks:
             self._say(remark)
-        kernels = offering["kernels"]
-        assert isinstance(kernels, KernelProvider)
-        planner_ = Planner(graph, device, offering, kernels.functions, self._say, self.options.skip)
+        functions = functions_of(offering)
+        planner_ = Planner(graph, device, offering, functions, self._say, self.options.skip, gpu)
         inputs = source.random_inputs(self.options.seed + 1)
         planned = planner_.plan(inputs, source.reference(inputs), self.options.strict)
         self._say(f"{source.name}: writing the plan")
-        remark = write(self.folder / "plan", planned, device, kernels.functions)
+        remark = write(self.folder / "plan", planned, device, functions, gpu)
         if remark:
             self._say(remark)
             remarks.append(remark)
         return planned, remarks
 
+    def _gpu(self) -> Gpu | None:
+        """The GPU that the plan runs on, in this process: the first of the device's; none for a CPU."""
+        if self.place.device.info.kind != "cuda":
+            return None
+        return presence.open_gpu((self.place.settings.device.settings.get("gpus") or [0])[0])
+
     def _measured(self, source: Source) -> ModelRow:
         """Load the plan as a user would, and run it beside its peers."""
-        threads, reference = self.place.device.info.threads, source.reference(source.inputs)
+        device, reference = self.place.device.info, source.reference(source.inputs)
         seconds, chosen = self.options.seconds, self.options.peers
-        return beside_peers(source, lambda: self._loaded(source), chosen, reference, threads, seconds, tell=self._say)
+        load = functools.partial(self._loaded, source)
+        return beside_peers(source, load, chosen, reference, device.threads, seconds, device.kind, self._say)
 
     def _loaded(self, source: Source) -> Prepared:
-        plan = planner.load(self.folder / "plan")
+        plan = planner.load(self.folder / "plan", self._gpu())
         return Prepared(plan.program.run, lambda: _as_list(plan(*source.inputs)), wpk_envs.__version__, "the plan")
 
 

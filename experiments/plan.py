@@ -85,7 +85,6 @@ def check(cfg: DictConfig) -> Asked:
     """
     settings = settings_without_operator(cfg, "plan")
     devices.check_measures(cfg.device.name)
-    _check_kind(cfg.device.name)
     logger_of(cfg.logger)
     if cfg.model != "all":
         check_spec(cfg.model, ["all"])
@@ -99,14 +98,10 @@ def check(cfg: DictConfig) -> Asked:
     for name in skip:
         if name not in (*passes.PASSES, *SWITCHES):
             raise unknown("pass", name, [*passes.PASSES, *SWITCHES])
-    chosen = peers.select(_plain(cfg.peers), "cpu") if cfg.run else ()
+    kind = devices.kind_of(cfg.device.name, **settings.device.settings)
+    chosen = peers.select(_plain(cfg.peers), kind) if cfg.run else ()
     options = Options(cfg.weights, cfg.tune, skip, cfg.strict, cfg.run, chosen, cfg.seconds, cfg.seed)
     return Asked(settings, tuple(MODELS) if cfg.model == "all" else (cfg.model,), options)
-
-
-def _check_kind(kind: str) -> None:
-    if kind == "cuda":
-        raise UserError("plans are made for CPUs as yet: use device=cpu, or experiments.run for kernels on a GPU")
 
 
 def _plain(value: Any) -> Any:
@@ -126,7 +121,6 @@ def plan(cfg: DictConfig, folder: Path) -> None:
         contextlib.closing(Store(asked.settings.store_path)) as store,
         devices.open_device(**asked.settings.device.settings) as device,
     ):
-        _check_kind(device.info.kind)
         place = Workplace(asked.settings, device, store, progress.console())
         made: list[Made] = []
         interrupted = False

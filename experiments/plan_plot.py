@@ -23,8 +23,10 @@ LONGEST_NAME = 34
 
 KINDS = {
     "kernels": ("our kernels", CURVE),
+    "cuda_kernels": ("our kernels", CURVE),
     "onednn": ("oneDNN", "#d98e2b"),
     "torch": ("the framework", FAILED),
+    "torch_cuda": ("cuDNN, cuBLAS and torch", "#d98e2b"),
     "tvm": ("TVM's default schedule", "#4f9d69"),
     "conversions": ("conversions of layouts", "#9a6fd0"),
 }

@@ -126,8 +126,9 @@ class _Interpreted(LoadedProgram):
         functions = ptx.parse(program.image.decode()).functions
         self._launches = [(ptx.Program(functions[launch.function]), launch) for launch in program.launches]
 
-    def bind(self, buffers: Mapping[str, np.ndarray]) -> Call:
-        given = {name: ptx.Buffer(array, initialised=True) for name, array in buffers.items()}
+    def bind(self, buffers: Mapping[str, Any]) -> Call:
+        """Buffers may be torch's, in the CPU's memory."""
+        given = {name: ptx.Buffer(np.asarray(array), initialised=True) for name, array in buffers.items()}
 
         def call() -> None:
             self._gpu.synchronize()

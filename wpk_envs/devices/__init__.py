@@ -20,7 +20,7 @@ DEVICES = tuple(SETTINGS)
 CONFIDENCES = ("any", "high")
 """What may be asked of predictions: any, or only those that the model is made for."""
 
-__all__ = ["CONFIDENCES", "DEVICES", "SETTINGS", "check_measures", "check_name", "open_device", "settings_of"]
+__all__ = ["CONFIDENCES", "DEVICES", "SETTINGS", "check_measures", "check_name", "kind_of", "open_device", "settings_of"]
 
 
 def open_device(name: str = "auto", **settings: Any) -> Device:
@@ -51,13 +51,24 @@ def open_device(name: str = "auto", **settings: Any) -> Device:
         from wpk_envs.devices.recorded import RecordedDevice
 
         return RecordedDevice(**given)
-    if name == "cuda" or (name == "auto" and given.keys() <= {*SETTINGS["cuda"]} and _has_gpu()):
+    if kind_of(name, **given) == "cuda":
         from wpk_envs.devices.cuda.live import CudaDevice
 
         return CudaDevice(**given)
     from wpk_envs.devices.cpu import CpuDevice
 
     return CpuDevice(**given)
+
+
+def kind_of(name: str, **settings: Any) -> str:
+    """The kind, ``"cpu"`` or ``"cuda"``, of a device that measures.
+
+    Args:
+        name: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        settings: As for `open_device`.
+    """
+    given = {key for key, value in settings.items() if value is not None}
+    return "cuda" if name == "cuda" or (name == "auto" and given <= {*SETTINGS["cuda"]} and _has_gpu()) else "cpu"
 
 
 def settings_of(name: str) -> tuple[str, ...]:

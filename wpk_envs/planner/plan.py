@@ -4,7 +4,7 @@ A plan is a folder:
 
 - ``plan.json``: readable: what it was made for, buffers, steps, and why each was chosen; checksums of the other files
 - ``kernels.so``: our compiled kernels, if there are any in it; without a C++ compiler to link them, their code as
-  ``kernel_*.ll``
+  ``kernel_*.ll``; for a GPU ``kernel_*.cubin``, and how they are launched in ``kernels.json``
 - ``weights.safetensors``: constants, prepacked for the implementations that read them
 """
 
@@ -13,12 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wpk_envs.devices.cuda.gpu import Gpu
 from wpk_envs.errors import UserError
 from wpk_envs.files import write_whole
 from wpk_envs.planner import library, providers, validator
@@ -35,7 +36,7 @@ class Plan:
     """A loaded plan: call it with the model's inputs.
 
     Buffers are allocated once and every call uses them: one plan per thread (`copy` gives another over the same
-    weights).
+    weights). On a GPU the steps are captured in a CUDA graph when the plan is loaded, and a call replays it.
 
     Args:
         header: The content of ``plan.json``.
@@ -43,9 +44,8 @@ class Plan:
         resources: Threads and compiled kernels.
     """
 
-    def __init__(self, header: Mapping[str, Any], constants: Mapping[str, np.ndarray], resources: Resources) -> None:
+    def __init__(self, header: Mapping[str, Any], constants: Mapping[str, Any], resources: Resources) -> None:
         self.header = header
-        self._constants = constants
         self._resources = resources
         self.program = Program(header["program"], constants, resources)
         self._ports = header["program"]["inputs"]
@@ -57,14 +57,14 @@ class Plan:
 
     def copy(self) -> Plan:
         """The same plan with buffers of its own, for another thread."""
-        return Plan(self.header, self._constants, self._resources)
+        return Plan(self.header, self.program.constants, self._resources)
 
     def __call__(self, *inputs: Any) -> Any:
         """Run the model.
 
         Args:
-            inputs: One array per input of the model, NumPy's or torch's, of the very shape and type that the plan was
-                made for.
+            inputs: One array per input of the model, NumPy's or torch's (wherever it is), of the very shape and type
+                that the plan was made for.
 
         Returns:
             A new NumPy array; a tuple of them if the model has several outputs.
@@ -72,7 +72,7 @@ class Plan:
         Raises:
             UserError: For another number of inputs, another shape or another type.
         """
-        arrays = [np.asarray(each) for each in inputs]
+        arrays = [np.asarray(each.cpu() if hasattr(each, "cpu") else each) for each in inputs]
         self._check(arrays)
         outputs = self.program.compute(arrays)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -98,7 +98,7 @@ def save(
         folder: Made anew; a plan that it holds is replaced.
         header: What `Plan` is made of; format and checksums are added.
         constants: Arrays by name.
-        kernels: Modules by kernel's name, for `library.write`.
+        kernels: What was compiled, by kernel's name, for `library.write` or `cuda.library.write`.
 
     Returns:
         What the user should know of it, in a sentence; usually nothing.
@@ -113,7 +113,7 @@ def save(
     making.mkdir(parents=True)
     try:
         _save_constants(constants, making / WEIGHTS, folder)
-        remark = library.write(making, kernels) if kernels else ""
+        remark = _save_kernels(header["made_for"], kernels, making) if kernels else ""
         files = {each.name: _checksum(each) for each in sorted(making.iterdir())}
         whole = {"format": FORMAT, **header, "files": files}
         write_whole(making / PLAN, (json.dumps(whole, indent=1) + "\n").encode())
@@ -124,6 +124,19 @@ def save(
         shutil.rmtree(making, ignore_errors=True)
         raise
     return remark
+
+
+def _save_kernels(made_for: Mapping[str, Any], kernels: Mapping[str, Any], folder: Path) -> str:
+    if not _is_for_gpu(made_for):
+        return library.write(folder, kernels)
+    from wpk_envs.planner.cuda import library as cuda_library
+
+    cuda_library.write(folder, kernels)
+    return ""
+
+
+def _is_for_gpu(made_for: Mapping[str, Any]) -> bool:
+    return made_for.get("kind") == "cuda"
 
 
 def _save_constants(constants: Mapping[str, np.ndarray], path: Path, folder: Path) -> None:
@@ -139,24 +152,43 @@ def _save_constants(constants: Mapping[str, np.ndarray], path: Path, folder: Pat
         ) from error
 
 
-def load(path: str | Path) -> Plan:
+def load(path: str | Path, gpu: Gpu | None = None) -> Plan:
     """Load a plan.
 
     Args:
         path: The folder that planning wrote.
+        gpu: Where a plan for a GPU is to run; torch's current GPU if none.
 
     Raises:
         UserError: If it is no plan, is damaged, of another version, or was made for another machine.
     """
     folder = Path(path)
     header = _header(folder)
-    steps = header["program"]["steps"]
-    used = {step["provider"] for step in steps}
-    validator.check(header["made_for"], used, str(folder))
-    _check_files(folder, header["files"])
+    made_for, steps = header["made_for"], header["program"]["steps"]
     compiled = {step["settings"]["function"] for step in steps if step["provider"] in providers.COMPILED}
-    functions = library.load(folder, compiled)
-    return Plan(header, _constants(folder / WEIGHTS), Resources(int(header["made_for"]["threads"]), functions))
+    if _is_for_gpu(made_for):
+        resources = _on_gpu(folder, header, compiled, gpu)
+    else:
+        validator.check(made_for, {step["provider"] for step in steps}, str(folder))
+        _check_files(folder, header["files"])
+        resources = Resources(int(made_for["threads"]), library.load(folder, compiled))
+    return Plan(header, _constants(folder / WEIGHTS), resources)
+
+
+def _on_gpu(folder: Path, header: Mapping[str, Any], compiled: Collection[str], gpu: Gpu | None) -> Resources:
+    """The kernels of a plan in a GPU, which must be the one that it was made for."""
+    from wpk_envs.planner.cuda import library as cuda_library
+    from wpk_envs.planner.cuda import presence
+    from wpk_envs.planner.cuda.runtime import CudaRuntime
+
+    made_for = header["made_for"]
+    try:
+        here = presence.open_gpu() if gpu is None else gpu
+    except UserError as error:
+        raise UserError(f"the plan {folder} was made for the GPU {made_for.get('gpu')!r}: {error}") from error
+    presence.check(made_for, here.info, str(folder))
+    _check_files(folder, header["files"])
+    return Resources(1, cuda_library.load(folder, compiled, here), CudaRuntime(here))
 
 
 def _header(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from wpk_envs.core import DeviceInfo
+from wpk_envs.devices.cuda.gpu import Gpu
 from wpk_envs.errors import UserError
 from wpk_envs.planner import layouts
 from wpk_envs.planner.assembly import Assembly, assemble
@@ -86,15 +87,27 @@ no memory."""
 
 def image_layouts(device: DeviceInfo) -> tuple[str, ...]:
     """Layouts of images that are worth offering on a device."""
+    if device.kind == "cuda":
+        return layouts.PLAIN, layouts.NHWC
     return layouts.PLAIN, layouts.NHWC, layouts.blocked(device.limits["vector_lanes"])
 
 
 def drafts_of(device: DeviceInfo, skip: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
     """The layouts that each draft of a plan may use."""
-    plain, last, blocks = image_layouts(device)
+    plain, *others = image_layouts(device)
     if "assign_layouts" in skip:
         return {"plain only": (plain,)}
+    if device.kind == "cuda":
+        return {"any layout": (plain, *others), "plain only": (plain,)}
+    last, blocks = others
     return {"any layout": (plain, last, blocks), f"{blocks} only": (plain, blocks), "NHWC only": (plain, last)}
+
+
+def _runtime(device: DeviceInfo, gpu: Gpu) -> Any:
+    """A GPU as calls run on it, timed alone by the protocol that the device's records were timed by."""
+    from wpk_envs.planner.cuda.runtime import CudaRuntime
+
+    return CudaRuntime(gpu, "hot" if device.versions.get("protocol") == "hot" else "cold")
 
 
 class Planner:
@@ -107,6 +120,7 @@ class Planner:
         functions: Kernels by name, compiled on demand.
         say: Told what is being done.
         skip: Which of `SWITCHES` to leave out.
+        gpu: The device, if it is a GPU.
     """
 
     def __init__(
@@ -114,14 +128,15 @@ class Planner:
         graph: Graph,
         device: DeviceInfo,
         offering: Mapping[str, Provider],
-        functions: Mapping[str, Callable[..., Any]],
+        functions: Mapping[str, Any],
         say: Say = lambda text: None,
         skip: Sequence[str] = (),
+        gpu: Gpu | None = None,
     ) -> None:
         self.graph = graph
         self.device = device
         self.offering = offering
-        self.resources = Resources(device.threads, functions)
+        self.resources = Resources(device.threads, functions, None if gpu is None else _runtime(device, gpu))
         self.offers = Offers(graph, offering, Target(device, image_layouts(device)), self.resources)
         self.say = say
         self.skip = tuple(skip)

@@ -22,19 +22,19 @@ def unavailable() -> str:
     return ""
 
 
-def offers(graph: Graph, node: Node, target: Target) -> list[Implementation]:
-    """The operation on plain tensors, and on images in NHWC where torch has that."""
+def offers(graph: Graph, node: Node, target: Target, provider: str = "torch") -> list[Implementation]:
+    """The operation on plain tensors, and on images in NHWC where torch has that, offered by a provider."""
     if node.op in ("convert", "reshape"):
         return []
-    found = [_offer(graph, node, layouts.PLAIN)]
+    found = [_offer(graph, node, layouts.PLAIN, provider)]
     tensors = [graph.tensors[name] for name in (*graph.activations(node), *node.outputs)]
     images = all(len(tensor.shape) == 4 for tensor in tensors)
     if node.op in CHANNELS_LAST and images and layouts.NHWC in target.layouts:
-        found.append(_offer(graph, node, layouts.NHWC))
+        found.append(_offer(graph, node, layouts.NHWC, provider))
     return found
 
 
-def _offer(graph: Graph, node: Node, layout: str) -> Implementation:
+def _offer(graph: Graph, node: Node, layout: str, provider: str) -> Implementation:
     activations = graph.activations(node)
     settings = {
         "op": node.op,
@@ -47,7 +47,7 @@ def _offer(graph: Graph, node: Node, layout: str) -> Implementation:
     if node.op == "framework":
         label = f"{node.attributes['framework']} {node.attributes.get('target', '')}".strip()
     return Implementation(
-        "torch", label, inputs=(layout,) * len(activations), outputs=(layout,) * len(node.outputs), settings=settings
+        provider, label, inputs=(layout,) * len(activations), outputs=(layout,) * len(node.outputs), settings=settings
     )
 
 
@@ -67,12 +67,11 @@ def bind(
     """A call that computes the operation in torch and copies the result into the outputs."""
     import torch
 
-    last = settings["layout"] == layouts.NHWC
-    given = iter([_view(torch.from_numpy(array), last) for array in inputs])
-    fixed = iter([_constant(torch.from_numpy(constants[name]), last) for name in sorted(constants, key=int)])
-    arguments = [next(fixed) if is_constant else next(given) for is_constant in settings["constants"]]
-    results = [_view(torch.from_numpy(array), last) for array in outputs]
-    compute = _computing(settings)
+    tensor = torch.from_numpy
+    arguments, results = arguments_of(
+        settings, list(map(tensor, inputs)), list(map(tensor, outputs)), {k: tensor(v) for k, v in constants.items()}
+    )
+    compute = computing(settings)
 
     def call() -> None:
         with torch.inference_mode(), _threads(resources.threads):
@@ -80,6 +79,24 @@ def bind(
                 result.copy_(value)
 
     return call
+
+
+def arguments_of(
+    settings: Mapping[str, Any], inputs: Sequence[Any], outputs: Sequence[Any], constants: Mapping[str, Any]
+) -> tuple[list[Any], list[Any]]:
+    """An operation's arguments and results as torch sees them, [N, C, H, W] with other strides where they are NHWC.
+
+    Args:
+        settings: Of the implementation.
+        inputs: The buffers as torch tensors.
+        outputs: Those, too.
+        constants: What `pack` gave, as torch tensors.
+    """
+    last = settings["layout"] == layouts.NHWC
+    given = iter([_view(tensor, last) for tensor in inputs])
+    fixed = iter([_constant(constants[name], last) for name in sorted(constants, key=int)])
+    arguments = [next(fixed) if is_constant else next(given) for is_constant in settings["constants"]]
+    return arguments, [_view(tensor, last) for tensor in outputs]
 
 
 @contextlib.contextmanager
@@ -98,7 +115,8 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _computing(settings: Mapping[str, Any]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+def computing(settings: Mapping[str, Any]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What computes an operation's results of its arguments."""
     if settings["op"] == "framework":
         from wpk_envs.planner import framework
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from wpk_envs.core import DeviceInfo
+from wpk_envs.devices.cuda.gpu import Gpu
 from wpk_envs.planner import providers
-from wpk_envs.planner.kernels.compiled import CompiledFunctions
 from wpk_envs.planner.plan import save
 from wpk_envs.planner.planning import Planned
 from wpk_envs.planner.swapping import Standing
 from wpk_envs.planner.validator import validator
 
 
-def write(folder: Path, planned: Planned, device: DeviceInfo, functions: CompiledFunctions) -> str:
+def write(folder: Path, planned: Planned, device: DeviceInfo, functions: Any, gpu: Gpu | None = None) -> str:
     """Write a plan into a folder; `wpk_envs.planner.load` reads it.
 
     Args:
         folder: A plan that it holds already is replaced.
         planned: What to write.
         device: What it was made for.
-        functions: The kernels.
+        functions: The kernels: `CompiledFunctions`, or for a GPU `CudaFunctions`.
+        gpu: The device, if it is a GPU.
 
     Returns:
         What the user should know of it, in a sentence; usually nothing.
@@ -36,13 +38,21 @@ def write(folder: Path, planned: Planned, device: DeviceInfo, functions: Compile
     header = {
         "model": draft.assembly.graph.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "made_for": validator({step["provider"] for step in program["steps"]}, device.threads),
+        "made_for": _made_for({step["provider"] for step in program["steps"]}, device, gpu),
         "max_abs_error": planned.max_abs_error,
         "why": [why(standing) for standing in draft.standings],
         "program": program,
     }
     names = {step["settings"]["function"] for step in program["steps"] if step["provider"] in providers.COMPILED}
     return save(folder, header, draft.constants.arrays, {name: functions.built(name) for name in sorted(names)})
+
+
+def _made_for(used: Collection[str], device: DeviceInfo, gpu: Gpu | None) -> dict[str, Any]:
+    if gpu is None:
+        return validator(used, device.threads)
+    from wpk_envs.planner.cuda import presence
+
+    return presence.made_for(gpu.info)
 
 
 def why(standing: Standing) -> dict[str, Any]:

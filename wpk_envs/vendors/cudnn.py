@@ -68,7 +68,7 @@ def paths(
                         path.run()
                         _finish(device)
                 except MISSING as error:
-                    _raise_if_fatal(error, device)
+                    raise_if_fatal(error, device)
                     logger.debug("torch has no path '%s' for %s: %s", name, operator.label, error)
                 else:
                     bound.append(dataclasses.replace(path, run=_in_precision(path.run, tf32)))
@@ -121,7 +121,7 @@ def _finish(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def _raise_if_fatal(error: Exception, device: str) -> None:
+def raise_if_fatal(error: Exception, device: str) -> None:
     """Raise errors that say nothing of the path: no memory, or a GPU that is broken."""
     if "out of memory" in str(error).lower():
         raise error

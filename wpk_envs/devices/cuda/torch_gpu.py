@@ -107,9 +107,9 @@ class TorchGpu(Gpu):
         return 1e3 * start.elapsed_time(end)
 
     def repeated(self, call: Call, count: int) -> Call:
-        """See `Gpu`: a CUDA graph."""
+        """See `Gpu`: a CUDA graph; what other threads do meanwhile is no part of it, and no error."""
         graph = self._torch.cuda.CUDAGraph()
-        with self._torch.cuda.graph(graph):
+        with self._torch.cuda.graph(graph, capture_error_mode="thread_local"):
             for _ in range(count):
                 call()
         return graph.replay

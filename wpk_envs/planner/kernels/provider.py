@@ -131,12 +131,18 @@ class KernelProvider:
     def _offer(
         self, operator: FusedOperator, known: Known, kernel: Kernel, changes: Mapping[str, Any], source: str, sink: str
     ) -> Implementation:
-        candidate = known.candidate
-        name = f"kernel_{stable_hash([candidate.key, source, sink])}"
+        name = f"kernel_{stable_hash([known.candidate.key, source, sink])}"
         self.functions.add(name, lambda: with_layouts(kernel, dict(changes)))
+        arguments = [_argument(argument.name, argument.shape, changes) for argument in kernel.arguments]
+        return self._implementation(NAME, operator, known, {"function": name, "arguments": arguments}, source, sink)
+
+    def _implementation(
+        self, provider: str, operator: FusedOperator, known: Known, call: Mapping[str, Any], source: str, sink: str
+    ) -> Implementation:
+        """An offer of a schedule: how its kernel is called, and what is known of it."""
+        candidate = known.candidate
         settings = {
-            "function": name,
-            "arguments": [_argument(argument.name, argument.shape, changes) for argument in kernel.arguments],
+            **call,
             "candidate": candidate.key,
             "template": candidate.template.name,
             "version": candidate.template.version,
@@ -147,7 +153,7 @@ class KernelProvider:
         }
         inputs = (source, sink) if operator.residual else (source,)
         label = describe(candidate.config) + (" (default)" if known.source == "default" else "")
-        return Implementation(NAME, label, inputs, (sink,), settings)
+        return Implementation(provider, label, inputs, (sink,), settings)
 
     def pack(self, graph: Graph, node: Node, implementation: Implementation) -> dict[str, np.ndarray]:
         """Weights and bias as the kernel reads them."""
