@@ -98,7 +98,7 @@ def check(cfg: DictConfig) -> Asked:
     for name in skip:
         if name not in (*passes.PASSES, *SWITCHES):
             raise unknown("pass", name, [*passes.PASSES, *SWITCHES])
-    kind = devices.kind_of(cfg.device.name, **settings.device.settings)
+    kind = devices.kind_of(**settings.device.settings)
     chosen = peers.select(_plain(cfg.peers), kind) if cfg.run else ()
     options = Options(cfg.weights, cfg.tune, skip, cfg.strict, cfg.run, chosen, cfg.seconds, cfg.seed)
     return Asked(settings, tuple(MODELS) if cfg.model == "all" else (cfg.model,), options)

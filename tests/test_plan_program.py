@@ -25,9 +25,12 @@ from experiments import plan, plan_plot
 from experiments.launcher import INTERRUPTED, USER_ERROR, run_program
 from experiments.model_plan import Made, ModelPlan
 from experiments.peers import PEERS
+from tests.interpreted_gpu import InterpretedGpu
 from tests.peer_models import two_convs
 from wpk_envs import devices, planner
+from wpk_envs.devices.cuda.live import CudaDevice
 from wpk_envs.errors import UserError
+from wpk_envs.planner.cuda import presence
 from wpk_envs.planner.models import MODELS
 from wpk_envs.records import Store
 
@@ -312,7 +315,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         ("peers=[installed,openvino]", "names peers beside all or installed: write one or the other"),
         ("peers=[tensorrt]", "there is no peer tensorrt for cpu"),
         ("run=maybe", "run must be true or false, not 'maybe'"),
-        ("device=cuda", "plans are made for CPUs as yet: use device=cpu"),
+        ("device=cuda peers=[onnxruntime]", "there is no peer onnxruntime for cuda"),
         ("device=p100", "device=p100 only predicts, and this needs measurements"),
         ("logger=csv logger.name=paper", "unknown logger.name 'paper'"),
         ("algo=nobody", "unknown algo 'nobody'"),
@@ -377,6 +380,45 @@ def test_models_that_cannot_be_planned(
     assert start(*given(place).split(), *QUICK, "hydra.run.dir=run") == USER_ERROR
     assert sentence in refused(capsys)
     assert {each.name for each in (place / "run").iterdir()} <= {".hydra", "plan.log"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_there_is_no_plan_for_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert start(f"model={TINY}", *QUICK, "device=cuda", "hydra.run.dir=run") == USER_ERROR
+    assert "GPU" in refused(capsys)
+    assert not (place / "run" / "plan").exists()
+
+
+def test_a_plan_for_a_gpu_that_is_interpreted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cuda.bindings.nvrtc")
+    interpreted = CudaDevice(gpu="tests.interpreted_gpu:InterpretedGpu", workers=1)
+    monkeypatch.setattr(devices, "open_device", lambda **settings: interpreted)
+    monkeypatch.setattr(presence, "open_gpu", lambda index: InterpretedGpu(index))
+    assert start(f"model={TINY}", *QUICK, "device=cuda", "hydra.run.dir=run") == 0
+    found = figures_of(place / "run")
+    assert found["plan_us"] > 0
+    assert found["clock"].startswith("wall clock")
+    assert found["max_abs_error"] < 1e-4
+    assert {case["provider"] for case in found["operators"]} <= {"cuda_kernels", "torch_cuda"}
+    assert "Interpreted GPU" in (place / "run" / "report.md").read_text()
+    source = two_convs()
+    (given,) = source.random_inputs(7)
+    (wanted,) = source.reference([given])
+    plan = planner.load(place / "run" / "plan", InterpretedGpu())
+    np.testing.assert_allclose(plan(given), wanted, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_plan_for_a_gpu_beside_its_peers(place: Path) -> None:
+    assert start(f"model={TINY}", "tune=false", "seconds=0.5", "logger=none", "device=cuda", "hydra.run.dir=run") == 0
+    found = figures_of(place / "run")
+    assert found["peers"].keys() >= {"torch_eager", "torch_compile"}
+    assert found["plan_us"] > 0
+    assert found["max_abs_error"] < 1e-4
+    source = two_convs()
+    (given,) = source.random_inputs(7)
+    (wanted,) = source.reference([given])
+    np.testing.assert_allclose(planner.load(place / "run" / "plan")(given), wanted, atol=1e-4)
 
 
 def test_a_folder_that_cannot_be_written(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

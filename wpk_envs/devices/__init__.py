@@ -20,7 +20,16 @@ DEVICES = tuple(SETTINGS)
 CONFIDENCES = ("any", "high")
 """What may be asked of predictions: any, or only those that the model is made for."""
 
-__all__ = ["CONFIDENCES", "DEVICES", "SETTINGS", "check_measures", "check_name", "kind_of", "open_device", "settings_of"]
+__all__ = [
+    "CONFIDENCES",
+    "DEVICES",
+    "SETTINGS",
+    "check_measures",
+    "check_name",
+    "kind_of",
+    "open_device",
+    "settings_of",
+]
 
 
 def open_device(name: str = "auto", **settings: Any) -> Device:
