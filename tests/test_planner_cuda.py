@@ -9,6 +9,9 @@ import dataclasses
 import json
 import math
 import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from wpk_envs.planner.cuda.kernels import CudaKernelProvider
 from wpk_envs.planner.cuda.runtime import CudaRuntime, HostCall
 from wpk_envs.planner.graph import Graph, Node, Tensor
 from wpk_envs.planner.implementation import Implementation, Provider, Resources, Target
+from wpk_envs.planner.offering import Offers
 from wpk_envs.planner.operator_of import operator_of
 from wpk_envs.planner.planning import Planned, Planner, image_layouts
 from wpk_envs.planner.writing import write
@@ -179,16 +183,15 @@ def test_kernels_are_offered_without_being_compiled(gpu: Gpu, device: DeviceInfo
 # --- torch
 
 
-GPU_ONLY = {"cudnn", "cudnn_fused"}
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_every_way_of_torch(name: str, gpu: Gpu, device: DeviceInfo) -> None:
     graph, steps, resources = CASES[name], torch_steps(), Resources(1, {}, CudaRuntime(gpu))
     offers = steps.offers(graph, graph.nodes[0], Target(device, image_layouts(device)))
     assert len({offer.label for offer in offers}) == len(offers)
-    here = [offer for offer in offers if gpu.torch_device != "cpu" or offer.settings.get("way") not in GPU_ONLY]
-    assert len(here) >= 2
+    costs = Offers(graph, {"torch_cuda": steps}, Target(device, image_layouts(device)), resources)
+    here = [offer for offer in offers if math.isfinite(costs.cost_us(graph.nodes[0], offer))]
+    lacking = {offer.settings.get("way") for offer in offers if offer not in here}
+    assert lacking <= ({"cudnn", "cudnn_fused"} if gpu.torch_device == "cpu" else {"cudnn_fused"})
     check(graph, here, steps, resources)
 
 
@@ -471,6 +474,25 @@ def test_results_are_new_arrays(made: Path, gpu: Gpu) -> None:
     assert np.array_equal(plan(first), kept)
 
 
+@pytest.mark.parametrize("gpu", [REAL], indirect=True)
+def test_one_plan_per_thread(made: Path, gpu: Gpu) -> None:
+    plan = planner.load(made, gpu)
+    inputs = [random_inputs(small_net(), seed)[0].numpy() for seed in range(4)]
+    wanted = [plan(each) for each in inputs]
+    found: dict[int, bool] = {}
+
+    def work(number: int) -> None:
+        own = plan.copy()
+        found[number] = all(np.allclose(own(inputs[number]), wanted[number], atol=1e-5) for _ in range(20))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == dict.fromkeys(range(4), True)
+
+
 def test_a_plan_can_be_read(made: Path, gpu: Gpu) -> None:
     header = json.loads((made / "plan.json").read_text())
     assert header["made_for"]["kind"] == "cuda"
@@ -501,6 +523,23 @@ def test_machine_code_is_written(tmp_path: Path) -> None:
     library.write(tmp_path, {name: provider.functions.built(name)})
     assert (tmp_path / f"{name}.cubin").read_bytes()[:4] == b"\x7fELF"
     assert json.loads((tmp_path / "kernels.json").read_text())[name]["arch"] == "sm_60"
+
+
+LOADING = """
+import sys
+from tests.interpreted_gpu import InterpretedGpu
+from wpk_envs import planner
+planner.load(sys.argv[1], InterpretedGpu())
+print(sorted({"tvm", "tvm_ffi", "cuda.bindings.nvrtc"} & sys.modules.keys()))
+"""
+
+
+def test_loading_compiles_nothing(made: Path, gpu: Gpu) -> None:
+    if gpu.image != "ptx":
+        pytest.skip("loads into the interpreted GPU")
+    command = [sys.executable, "-c", LOADING, str(made)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=Path(__file__).parents[1])
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 @pytest.mark.parametrize(

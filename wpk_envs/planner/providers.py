@@ -13,7 +13,7 @@ from wpk_envs.planner.implementation import Call, Provider
 from wpk_envs.records import Store
 
 BINDERS = {
-    "cuda_kernels": "wpk_envs.planner.cuda.kernels",
+    "cuda_kernels": "wpk_envs.planner.cuda.functions",
     "kernels": "wpk_envs.planner.kernels.compiled",
     "onednn": "wpk_envs.planner.onednn.provider",
     "torch": "wpk_envs.planner.torch_provider",

@@ -1,16 +1,16 @@
-"""Our kernels for a GPU by name: compiled when they are first asked for, and loaded once."""
+"""Our kernels for a GPU by name: compiled when they are first asked for, loaded once, and called."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wpk_envs import core
 from wpk_envs.core import DeviceInfo
 from wpk_envs.devices.cuda.gpu import Gpu
 from wpk_envs.devices.cuda.program import Program
-from wpk_envs.planner.implementation import Call
+from wpk_envs.planner.implementation import Call, Resources
 
 
 class Kernel:
@@ -43,6 +43,22 @@ class Kernel:
             self._loaded.bind({**buffers, **scratch})()
 
         return call
+
+
+def bind(
+    settings: Mapping[str, Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    constants: Mapping[str, Any],
+    resources: Resources,
+) -> Call:
+    """The kernel's launches on all its tensors, in the stream that is current when they are made."""
+    given = {"input": list(inputs), "output": list(outputs)}
+    buffers = {}
+    for argument in settings["arguments"]:
+        name, where = argument["name"], argument["from"]
+        buffers[name] = (constants[name] if where == "constant" else given[where].pop(0)).view(-1)
+    return resources.functions[settings["function"]].bind(buffers)
 
 
 class CudaFunctions(Mapping[str, Kernel]):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from wpk_envs.core import DeviceInfo
 from wpk_envs.operators.fused import FusedOperator
 from wpk_envs.planner import layouts
 from wpk_envs.planner.assembly import CONVERT
-from wpk_envs.planner.cuda.functions import CudaFunctions
+from wpk_envs.planner.cuda.functions import CudaFunctions, bind
 from wpk_envs.planner.graph import Graph, Node
-from wpk_envs.planner.implementation import Call, Implementation, Resources, Target
+from wpk_envs.planner.implementation import Implementation, Target
 from wpk_envs.planner.kernels.provider import KernelProvider, Known
 from wpk_envs.records import Store
 
@@ -19,22 +18,6 @@ NAME = "cuda_kernels"
 
 LAYOUTS = {"NCHW": layouts.PLAIN, "NHWC": layouts.NHWC, "MK": layouts.PLAIN, "MN": layouts.PLAIN}
 """A plan's layout by what a kernel's argument calls its own."""
-
-
-def bind(
-    settings: Mapping[str, Any],
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
-    constants: Mapping[str, Any],
-    resources: Resources,
-) -> Call:
-    """The kernel's launches on all its tensors, in the stream that is current when they are made."""
-    given = {"input": list(inputs), "output": list(outputs)}
-    buffers = {}
-    for argument in settings["arguments"]:
-        name, where = argument["name"], argument["from"]
-        buffers[name] = (constants[name] if where == "constant" else given[where].pop(0)).view(-1)
-    return resources.functions[settings["function"]].bind(buffers)
 
 
 class CudaKernelProvider(KernelProvider):
