@@ -54,7 +54,6 @@ class Offers:
         self.offering = offering
         self.target = target
         self.resources = resources
-        self._runtime = runtime_of(resources)
         self._of_case: dict[str, list[Implementation]] = {}
         self._costs: dict[tuple[str, int], float] = {}
         self._conversions: dict[tuple[Tensor, str, str], Implementation] = {}
@@ -117,13 +116,13 @@ class Offers:
         return min(timed, key=lambda offer: offer.cost_us or 0.0)
 
     def _measure(self, graph: Graph, node: Node, offer: Implementation, hopeless_us: float = math.inf) -> float:
-        return self._runtime.alone_us(self.bound(graph, node, offer), ROUNDS, hopeless_us)
+        return runtime_of(self.resources).alone_us(self.bound(graph, node, offer), ROUNDS, hopeless_us)
 
     def bound(self, graph: Graph, node: Node, offer: Implementation) -> Call:
         """An offer on buffers of its own, filled with random numbers."""
         rng = np.random.default_rng(0)
         names = (*graph.activations(node), *node.outputs)
-        held = self._runtime.held
+        held = runtime_of(self.resources).held
         arrays = [
             held(layouts.to_buffer(_random(rng, graph.tensors[name]), layout))
             for name, layout in zip(names, (*offer.inputs, *offer.outputs))
