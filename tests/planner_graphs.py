@@ -86,6 +86,9 @@ class Builder:
     def transpose(self, x: str, *axes: int) -> str:
         return self.add("transpose", x, axes=axes)
 
+    def slice(self, x: str, axis: int, start: int, stop: int) -> str:
+        return self.add("slice", x, axis=axis, start=start, stop=stop)
+
     def max_pool(self, x: str) -> str:
         return self.add("max_pool2d", x, kernel=(3, 3), stride=(2, 2), padding=(1, 1), dilation=(1, 1), ceil_mode=False)
 

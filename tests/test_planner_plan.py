@@ -256,6 +256,25 @@ def test_several_inputs_and_outputs_and_the_framework(tmp_path: Path) -> None:
         np.testing.assert_allclose(got, value.numpy(), rtol=1e-5, atol=1e-5)
 
 
+def test_slices_are_views_where_they_can_be(tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input(1, 6, 32)
+    hidden = b.gemm(x, 32)
+    first = b.reshape(b.slice(hidden, 1, 0, 1), 1, 32)
+    image = b.conv2d(b.input(1, 3, 6, 6), 32)
+    halves = [b.slice(image, 1, start, start + 16) for start in (0, 16)]
+    odd, columns = b.slice(image, 1, 3, 30), b.slice(hidden, 2, 5, 9)
+    outputs = [hidden, b.gemm(first, 8), b.slice(x, 1, 2, 4), b.binary("add", *halves), odd, columns]
+    graph = b.graph(*outputs)
+    planned_of(graph, tmp_path / "plan")
+    plan = planner.load(tmp_path / "plan")
+    copied = [step["outputs"] for step in plan.header["program"]["steps"] if step["op"] == "slice"]
+    assert copied == [[odd], [columns]]
+    inputs = random_inputs(graph, 3)
+    for got, wanted in zip(plan(*inputs), operations.run(graph, inputs)):
+        np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-4, atol=1e-4)
+
+
 def test_switches_of_planning(tmp_path: Path) -> None:
     planned = planned_of(small_net(), tmp_path / "plan", skip=("assign_layouts", "plan_memory"))
     assert {buffer.layout for buffer in planned.draft.assembly.buffers.values()} == {"plain"}

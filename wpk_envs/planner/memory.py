@@ -45,7 +45,7 @@ def plan_memory(assembly: Assembly, share: bool = True) -> MemoryPlan:
         placed[name] = _lowest_gap(
             sizes[name], sorted((placed[other], placed[other] + sizes[other]) for other in others)
         )
-    offsets = {name: placed[assembly.root(name)] for name in assembly.buffers}
+    offsets = {name: placed[assembly.root(name)] + assembly.offset(name) for name in assembly.buffers}
     peak = max((placed[name] + sizes[name] for name in placed), default=0)
     return MemoryPlan(offsets, peak, sum(sizes.values()))
 

@@ -24,7 +24,7 @@ def unavailable() -> str:
 
 def offers(graph: Graph, node: Node, target: Target) -> list[Implementation]:
     """The operation on plain tensors, and on images in NHWC where torch has that."""
-    if node.op in ("convert", "reshape"):
+    if node.op == "convert":
         return []
     found = [_offer(graph, node, layouts.PLAIN)]
     tensors = [graph.tensors[name] for name in (*graph.activations(node), *node.outputs)]
