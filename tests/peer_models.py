@@ -34,6 +34,13 @@ class TwoInputs(nn.Module):
         return out - vector[:, :, None, None], out.mean((2, 3)) * vector
 
 
+class Total(nn.Module):
+    """A matrix to one number."""
+
+    def forward(self, matrix):
+        return torch.relu(matrix).sum()
+
+
 def source_of(module, *shapes, name="tiny"):
     torch.manual_seed(0)
     random = np.random.default_rng(0)

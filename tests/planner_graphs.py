@@ -114,7 +114,13 @@ def resnet18(size: int = 224) -> Graph:
 
 def random_inputs(graph: Graph, seed: int = 0) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(graph.tensors[name].shape, generator=generator) for name in graph.inputs]
+    tensors = [graph.tensors[name] for name in graph.inputs]
+    return [
+        torch.randn(tensor.shape, generator=generator)
+        if tensor.dtype == "float32"
+        else torch.randint(3, tensor.shape, generator=generator)
+        for tensor in tensors
+    ]
 
 
 @contextlib.contextmanager

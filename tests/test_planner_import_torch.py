@@ -276,6 +276,15 @@ def alone():
 def empty():
     return nn.Linear(4, 3), ()
 
+class Scaled(nn.Module):
+    def forward(self, scale, row):
+        return scale * row, scale.exp()
+
+
+def scaled():
+    return Scaled(), (torch.tensor(2.0), torch.ones(3))
+
+
 def failing():
     raise ValueError("no weights here")
 """
@@ -313,6 +322,12 @@ def test_functions_of_the_user_are_models(users, tmp_path):
 def test_functions_that_give_no_model_are_refused(users, name, sentence):
     with pytest.raises(UserError, match=sentence):
         source_of(f"{users}:{name}")
+
+
+def test_a_number_among_the_inputs_stays_one(users):
+    source = source_of(f"{users}:scaled")
+    assert [value.shape for value in source.inputs] == [(), (3,)]
+    agreeing(source)
 
 
 def test_modules_that_cannot_be_imported_are_named():

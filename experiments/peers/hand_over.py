@@ -49,7 +49,7 @@ def channels_last(tensor: Any) -> Any:
 
 def examples(source: Source) -> list[np.ndarray]:
     """The source's example inputs, in order."""
-    return [np.ascontiguousarray(value) for value in source.inputs]
+    return [np.asarray(value, order="C") for value in source.inputs]
 
 
 @contextlib.contextmanager
@@ -101,4 +101,4 @@ def _no_stderr() -> Iterator[None]:
 def arrays(outputs: Any) -> list[np.ndarray]:
     """What a module gave, a tensor or several, as arrays in their canonical layout."""
     several = outputs if isinstance(outputs, (tuple, list)) else [outputs]
-    return [np.ascontiguousarray(output.cpu().numpy()) for output in several]
+    return [np.asarray(output.cpu().numpy(), order="C") for output in several]

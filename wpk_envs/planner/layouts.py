@@ -71,7 +71,7 @@ def slice_offset(layout: str, shape: tuple[int, ...], axis: int, start: int, sto
 def to_buffer(array: np.ndarray, layout: str) -> np.ndarray:
     """A canonical array in a layout."""
     if layout == PLAIN:
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")  # which leaves rank 0 as it is
     if layout == NHWC:
         return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
     batch, blocks, height, width, block = buffer_shape(layout, array.shape)

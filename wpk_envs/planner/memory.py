@@ -51,7 +51,10 @@ def plan_memory(assembly: Assembly, share: bool = True) -> MemoryPlan:
 
 
 def _lives(assembly: Assembly) -> dict[str, tuple[int, int]]:
-    """First and last step of every buffer with memory of its own; inputs are filled before the first step."""
+    """First and last step of every buffer with memory of its own; inputs are filled before the first step.
+
+    Those that are no floats stay to the end: indices have to be valid when a program runs again with what it holds.
+    """
     end = len(assembly.steps)
     lives: dict[str, tuple[int, int]] = {}
 
@@ -62,6 +65,8 @@ def _lives(assembly: Assembly) -> dict[str, tuple[int, int]]:
 
     for name in assembly.inputs:
         touch(name, -1)
+        if assembly.buffers[name].tensor.dtype != "float32":
+            touch(name, end)
     for name in assembly.constants.values():  # written once, when the plan is loaded
         touch(name, -1)
         touch(name, end)

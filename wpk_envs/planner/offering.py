@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from wpk_envs.core import stable_hash
 from wpk_envs.devices.timing import SAMPLE_SECONDS, estimate_seconds, interleave
+from wpk_envs.errors import UserError, reason_of
 from wpk_envs.planner import layouts, providers
 from wpk_envs.planner.assembly import CONVERT, VIEW
 from wpk_envs.planner.buffers import aligned
@@ -52,9 +53,18 @@ class Offers:
         offering: Providers by name.
         target: What offers are made for.
         resources: What calls are bound with.
+        say: Told of offers that fail.
     """
 
-    def __init__(self, graph: Graph, offering: Mapping[str, Provider], target: Target, resources: Resources) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        offering: Mapping[str, Provider],
+        target: Target,
+        resources: Resources,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._say = say
         self.graph = graph
         self.offering = offering
         self.target = target
@@ -82,7 +92,11 @@ class Offers:
         key = (case_of(self.graph, node), self.of(node).index(offer))
         if key not in self._costs:
             known = [cost for (case, _), cost in self._costs.items() if case == key[0]]
-            self._costs[key] = self._measure(self.graph, node, offer, HOPELESS * min(known, default=math.inf))
+            try:
+                self._costs[key] = self._measure(self.graph, node, offer, HOPELESS * min(known, default=math.inf))
+            except Exception as error:
+                self._say(f"{node.name}: {offer.label} fails ({reason_of(error)}), so it is no candidate")
+                self._costs[key] = math.inf
         return self._costs[key]
 
     def known_cost_us(self, node: Node, offer: Implementation) -> float | None:
@@ -120,6 +134,8 @@ class Offers:
         node = Node("convert", CONVERT, ("x",), ("y",), {"from": source, "to": sink})
         graph = Graph("", ("x",), ("y",), (node,), {"x": tensor, "y": tensor}, {})
         offers = self._offered(graph, node)
+        if not offers:
+            raise UserError(f"nothing brings a tensor of {tensor.dtype}{list(tensor.shape)} from {source} to {sink}")
         timed = [dataclasses.replace(offer, cost_us=self._measure(graph, node, offer)) for offer in offers]
         return min(timed, key=lambda offer: offer.cost_us or 0.0)
 

@@ -2,7 +2,8 @@
 
 A plan is a folder:
 
-- ``plan.json``: readable: what it was made for, buffers, steps, and why each was chosen; checksums of the other files
+- ``plan.json``: readable: what it was made for, buffers, steps, and why each was chosen; checksums of it and of the
+  other files
 - ``kernels.so``: our compiled kernels, if there are any in it; without a C++ compiler to link them, their code as
   ``kernel_*.ll``
 - ``weights.safetensors``: constants, prepacked for the implementations that read them
@@ -29,6 +30,7 @@ from wpk_envs.planner.program import Program
 
 FORMAT = 1
 PLAN, WEIGHTS = "plan.json", "weights.safetensors"
+CHECKSUM = "checksum"
 
 
 class Plan:
@@ -115,7 +117,7 @@ def save(
         _save_constants(constants, making / WEIGHTS, folder)
         remark = library.write(making, kernels) if kernels else ""
         files = {each.name: _checksum(each) for each in sorted(making.iterdir())}
-        whole = {"format": FORMAT, **header, "files": files}
+        whole = sealed({"format": FORMAT, **header, "files": files})
         write_whole(making / PLAN, (json.dumps(whole, indent=1) + "\n").encode())
         if folder.exists():
             shutil.rmtree(folder)
@@ -124,6 +126,12 @@ def save(
         shutil.rmtree(making, ignore_errors=True)
         raise
     return remark
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a ``plan.json`` with a checksum of everything else in it."""
+    others = {name: value for name, value in content.items() if name != CHECKSUM}
+    return {**others, CHECKSUM: hashlib.sha256(json.dumps(others).encode()).hexdigest()}
 
 
 def _save_constants(constants: Mapping[str, np.ndarray], path: Path, folder: Path) -> None:
@@ -169,6 +177,8 @@ def _header(folder: Path) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else None
         raise UserError(f"the plan {folder} has format {found}, and this version reads {FORMAT}; plan again")
+    if header.get(CHECKSUM) != sealed(header)[CHECKSUM]:
+        raise UserError(f"the plan {folder} is damaged: {PLAN} is not what was written; plan again")
     return header
 
 

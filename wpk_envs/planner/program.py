@@ -133,7 +133,10 @@ class Program:
         )
 
     def run(self) -> None:
-        """Compute the outputs of the inputs, both in the buffers."""
+        """Compute the outputs of the inputs, both in the buffers.
+
+        The memory of inputs is used again once they were read: to run again on the same floats, fill them in again.
+        """
         for call in self._chained:
             call()
 

@@ -28,7 +28,7 @@ def offers(graph: Graph, node: Node, target: Target) -> list[Implementation]:
         return []
     found = [_offer(graph, node, layouts.PLAIN)]
     tensors = [graph.tensors[name] for name in (*graph.activations(node), *node.outputs)]
-    images = all(len(tensor.shape) == 4 for tensor in tensors)
+    images = all(len(tensor.shape) == 4 and tensor.size for tensor in tensors)
     if node.op in CHANNELS_LAST and images and layouts.NHWC in target.layouts:
         found.append(_offer(graph, node, layouts.NHWC))
     return found
