@@ -9,7 +9,7 @@ from tests.planner_graphs import Builder
 from wpk_envs.planner import layouts
 from wpk_envs.planner.assembly import VIEW, Assembly, assemble
 from wpk_envs.planner.buffers import aligned, arena, part
-from wpk_envs.planner.graph import Graph, Tensor
+from wpk_envs.planner.graph import Graph, Node, Tensor
 from wpk_envs.planner.implementation import Implementation
 from wpk_envs.planner.memory import ALIGNMENT, plan_memory
 
@@ -128,6 +128,18 @@ def test_outputs_that_are_inputs_or_constants() -> None:
     assert len({offsets[name] for name in (x, constant, y)}) == 3
 
 
+def test_inputs_that_are_indices_are_not_overwritten() -> None:
+    b = Builder()
+    b.tensors["tokens"] = Tensor((8,), "int64")
+    b.inputs.append("tokens")
+    b.nodes.append(Node("lookup", "framework", ("tokens",), ("found",)))
+    b.tensors["found"] = Tensor((16,))
+    graph = b.graph(b.unary("exp", b.unary("tanh", b.unary("relu", "found"))))
+    single = Implementation("synthetic", "plain", ("plain",), ("plain",))
+    offsets = plan_memory(assembled(graph, {node.name: single for node in graph.nodes})).offsets
+    assert list(offsets.values()).count(offsets["tokens"]) == 1
+
+
 def test_memory_is_aligned() -> None:
     memory = arena(1000)
     assert memory.ctypes.data % ALIGNMENT == 0
@@ -139,6 +151,8 @@ def test_memory_is_aligned() -> None:
 
 @given(st.sampled_from(["plain", "NHWC", "NCHW8c", "NCHW16c"]), st.integers(1, 40))
 def test_layouts_keep_every_element(layout: str, channels: int) -> None:
+    number = np.array(3.0, np.float32)
+    assert layouts.to_buffer(number, "plain").shape == ()
     array = np.arange(2 * channels * 3 * 4, dtype=np.float32).reshape(2, channels, 3, 4)
     buffer = layouts.to_buffer(array, layout)
     assert buffer.shape == layouts.buffer_shape(layout, array.shape)

@@ -313,7 +313,7 @@ class Embedded(torch.nn.Module):
     def forward(self, tokens: torch.Tensor, unread: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         found = self.dense(self.table(tokens)).relu()
         _, places = x.topk(2, dim=1)
-        return self.dense(found) + found, self.table(places), places, tokens
+        return self.dense(found) + found, self.table(places), places
 
 
 def test_indices_from_outside_and_inside_hold_when_a_plan_runs_again(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_indices_from_outside_and_inside_hold_when_a_plan_runs_again(tmp_path: P
     plan(*inputs)
     for _ in range(3):
         plan.program.run()
-    assert np.array_equal(plan.program.outputs[3], tokens)
+    assert np.array_equal(plan.program.inputs[0], tokens)
     for got, wanted in zip(plan(*inputs), source.reference(inputs)):
         assert got.dtype == wanted.dtype
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
