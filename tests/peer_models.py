@@ -41,6 +41,13 @@ class Total(nn.Module):
         return torch.relu(matrix).sum()
 
 
+class Unread(nn.Module):
+    """An input that nobody reads before one that is read, and results by name."""
+
+    def forward(self, unread, vector):
+        return {"twice": vector * 2, "one": (vector + 1,)}
+
+
 def source_of(module, *shapes, name="tiny"):
     torch.manual_seed(0)
     random = np.random.default_rng(0)

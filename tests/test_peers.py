@@ -11,7 +11,7 @@ import torch
 from experiments import peers
 from experiments.peers import torch_compile
 from experiments.peers.hand_over import quiet
-from tests.peer_models import Total, TwoConvs, as_onnx, reference, source_of, two_convs, two_inputs
+from tests.peer_models import Total, TwoConvs, Unread, as_onnx, reference, source_of, two_convs, two_inputs
 from wpk_envs.errors import UserError
 from wpk_envs.planner.checking import magnitude, max_abs_error
 
@@ -62,6 +62,14 @@ class TestRunning:
         source = source_of(Total(), (2, 3))
         ready, _ = prepared(peer, source, reference(source))
         assert ready.outputs()[0].shape == ()
+
+    @pytest.mark.parametrize("peer", [peer for peer in ON_CPU if peer.name != "tvm_default"], ids=by_name)
+    def test_inputs_that_nobody_reads_and_results_by_name(self, peer):
+        source = source_of(Unread(), (4,), (4,))
+        wanted = source.reference(source.inputs)
+        assert len(wanted) == 2
+        _, error = prepared(peer, source, wanted)
+        assert error == 0
 
     @pytest.mark.parametrize("peer", FROM_ONNX, ids=by_name)
     def test_an_onnx_file_is_taken_as_it_is(self, peer, tmp_path):

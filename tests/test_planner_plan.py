@@ -21,7 +21,7 @@ from tests.planner_import import torch_source
 from wpk_envs import planner
 from wpk_envs.devices.host import cpu_info
 from wpk_envs.errors import UserError
-from wpk_envs.planner import operations, passes, providers, torch_provider
+from wpk_envs.planner import operations, passes, providers, torch_provider, validator
 from wpk_envs.planner import plan as plan_file
 from wpk_envs.planner.graph import Graph, Node
 from wpk_envs.planner.implementation import Implementation, Target
@@ -196,6 +196,13 @@ def test_a_plan_from_elsewhere_is_refused(copied: Path, change: dict, message: s
     path.write_text(json.dumps(plan_file.sealed(header)))
     with pytest.raises(UserError, match=message):
         planner.load(copied)
+
+
+def test_plans_depend_on_onnx_runtime_where_it_computes() -> None:
+    settings = {"attributes": {"framework": "onnx", "target": "CumSum", "model": ""}}
+    steps = [{"provider": "torch", "settings": settings}, {"provider": "onednn", "settings": {}}]
+    assert validator.computing(steps) == {"torch", "onednn", "onnx"}
+    assert {"onnxruntime", "torch"} <= validator.validator(validator.computing(steps), 1)["versions"].keys()
 
 
 def test_another_format_is_refused(copied: Path) -> None:

@@ -159,8 +159,7 @@ def load(path: str | Path) -> Plan:
     folder = Path(path)
     header = _header(folder)
     steps = header["program"]["steps"]
-    used = {step["provider"] for step in steps}
-    validator.check(header["made_for"], used, str(folder))
+    validator.check(header["made_for"], validator.computing(steps), str(folder))
     _check_files(folder, header["files"])
     compiled = {step["settings"]["function"] for step in steps if step["provider"] in providers.COMPILED}
     functions = library.load(folder, compiled)

@@ -12,7 +12,7 @@ from wpk_envs.planner.kernels.compiled import CompiledFunctions
 from wpk_envs.planner.plan import save
 from wpk_envs.planner.planning import Planned
 from wpk_envs.planner.swapping import Standing
-from wpk_envs.planner.validator import validator
+from wpk_envs.planner.validator import computing, validator
 
 
 def write(folder: Path, planned: Planned, device: DeviceInfo, functions: CompiledFunctions) -> str:
@@ -36,7 +36,7 @@ def write(folder: Path, planned: Planned, device: DeviceInfo, functions: Compile
     header = {
         "model": draft.assembly.graph.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "made_for": validator({step["provider"] for step in program["steps"]}, device.threads),
+        "made_for": validator(computing(program["steps"]), device.threads),
         "max_abs_error": planned.max_abs_error,
         "why": [why(standing) for standing in draft.standings],
         "program": program,

@@ -184,7 +184,7 @@ class _Importer:
 
 def _reads_more_than_the_first(user: fx.Node) -> bool:
     """Whether a reader of several results reads another one than the first."""
-    return user.target is not operator.getitem or user.args[1] != 0
+    return not (user.target is operator.getitem and user.args[1] == 0)
 
 
 def _name(node: fx.Node) -> str:

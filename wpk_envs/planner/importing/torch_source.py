@@ -110,5 +110,10 @@ def reference(module: nn.Module, inputs: Sequence[np.ndarray]) -> list[np.ndarra
     """
     with torch.inference_mode():
         result = module(*(torch.from_numpy(each.copy()) for each in inputs))
+    return arrays_of(result)
+
+
+def arrays_of(result: Any) -> list[np.ndarray]:
+    """Every tensor of what a module returned, however it is nested, row by row."""
     leaves = _pytree.tree_leaves(result)
-    return [leaf.numpy(force=True) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    return [np.asarray(leaf.numpy(force=True), order="C") for leaf in leaves if isinstance(leaf, torch.Tensor)]
