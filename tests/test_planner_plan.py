@@ -175,6 +175,22 @@ def test_a_digit_that_changed_is_found(copied: Path) -> None:
         planner.load(copied)
 
 
+def test_what_is_no_plan_is_not_replaced(copied: Path, tmp_path: Path) -> None:
+    header = json.loads((copied / plan_file.PLAN).read_text())
+    (tmp_path / "thesis").mkdir()
+    plan_file.save(tmp_path / "thesis", header, {}, {})
+    (tmp_path / "thesis" / plan_file.PLAN).rename(tmp_path / "thesis" / "notes.json")
+    for folder in (tmp_path / "thesis", tmp_path / "thesis" / "notes.json"):
+        with pytest.raises(UserError, match="is there and is no plan, so it is not replaced"):
+            plan_file.save(folder, header, {}, {})
+    assert (tmp_path / "thesis" / "notes.json").is_file()
+
+
+def test_tensors_that_torch_trains_are_inputs_too(made: Path) -> None:
+    plan, (given,) = planner.load(made), random_inputs(small_net(), 1)
+    assert np.array_equal(plan(given.clone().requires_grad_()), plan(given.numpy()))
+
+
 def test_a_folder_without_a_plan(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no plan"):
         planner.load(tmp_path)

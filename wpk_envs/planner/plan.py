@@ -74,7 +74,7 @@ class Plan:
         Raises:
             UserError: For another number of inputs, another shape or another type.
         """
-        arrays = [np.asarray(each) for each in inputs]
+        arrays = [np.asarray(each.detach() if hasattr(each, "detach") else each) for each in inputs]
         self._check(arrays)
         outputs = self.program.compute(arrays)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -107,9 +107,12 @@ def save(
 
     Raises:
         OSError: If the disk refuses.
-        UserError: If it refuses the weights.
+        UserError: If it refuses the weights, or the folder holds something else than a plan.
     """
     folder = folder.absolute()
+    holds_something = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if holds_something and not (folder / PLAN).is_file():
+        raise UserError(f"{folder} is there and is no plan, so it is not replaced: choose another folder, or remove it")
     making = folder.with_name(f".{folder.name}.making")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
