@@ -34,6 +34,20 @@ class TwoInputs(nn.Module):
         return out - vector[:, :, None, None], out.mean((2, 3)) * vector
 
 
+class Total(nn.Module):
+    """A matrix to one number."""
+
+    def forward(self, matrix):
+        return torch.relu(matrix).sum()
+
+
+class Unread(nn.Module):
+    """An input that nobody reads before one that is read, and results by name."""
+
+    def forward(self, unread, vector):
+        return {"twice": vector * 2, "one": (vector + 1,)}
+
+
 def source_of(module, *shapes, name="tiny"):
     torch.manual_seed(0)
     random = np.random.default_rng(0)

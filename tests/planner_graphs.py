@@ -86,6 +86,9 @@ class Builder:
     def transpose(self, x: str, *axes: int) -> str:
         return self.add("transpose", x, axes=axes)
 
+    def slice(self, x: str, axis: int, start: int, stop: int) -> str:
+        return self.add("slice", x, axis=axis, start=start, stop=stop)
+
     def max_pool(self, x: str) -> str:
         return self.add("max_pool2d", x, kernel=(3, 3), stride=(2, 2), padding=(1, 1), dilation=(1, 1), ceil_mode=False)
 
@@ -111,7 +114,13 @@ def resnet18(size: int = 224) -> Graph:
 
 def random_inputs(graph: Graph, seed: int = 0) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(graph.tensors[name].shape, generator=generator) for name in graph.inputs]
+    tensors = [graph.tensors[name] for name in graph.inputs]
+    return [
+        torch.randn(tensor.shape, generator=generator)
+        if tensor.dtype == "float32"
+        else torch.randint(3, tensor.shape, generator=generator)
+        for tensor in tensors
+    ]
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ import torch
 from experiments import peers
 from experiments.peers import torch_compile
 from experiments.peers.hand_over import quiet
-from tests.peer_models import TwoConvs, as_onnx, reference, source_of, two_convs, two_inputs
+from tests.peer_models import Total, TwoConvs, Unread, as_onnx, reference, source_of, two_convs, two_inputs
 from wpk_envs.errors import UserError
-from wpk_envs.planner.checking import max_abs_error
+from wpk_envs.planner.checking import magnitude, max_abs_error
 
 ON_CPU = [peer for peer in peers.PEERS if peer.supported("cpu", "x86_64")]
 FROM_ONNX = [peer for peer in ON_CPU if not peer.name.startswith("torch")]
@@ -56,6 +56,20 @@ class TestRunning:
         for made, should in zip(ready.outputs(), wanted):
             np.testing.assert_allclose(made, should, atol=1e-5)
             assert made.flags.c_contiguous
+
+    @pytest.mark.parametrize("peer", ON_CPU, ids=by_name)
+    def test_a_result_that_is_one_number_stays_one(self, peer):
+        source = source_of(Total(), (2, 3))
+        ready, _ = prepared(peer, source, reference(source))
+        assert ready.outputs()[0].shape == ()
+
+    @pytest.mark.parametrize("peer", [peer for peer in ON_CPU if peer.name != "tvm_default"], ids=by_name)
+    def test_inputs_that_nobody_reads_and_results_by_name(self, peer):
+        source = source_of(Unread(), (4,), (4,))
+        wanted = source.reference(source.inputs)
+        assert len(wanted) == 2
+        _, error = prepared(peer, source, wanted)
+        assert error == 0
 
     @pytest.mark.parametrize("peer", FROM_ONNX, ids=by_name)
     def test_an_onnx_file_is_taken_as_it_is(self, peer, tmp_path):
@@ -152,6 +166,13 @@ class TestErrors:
 
     def test_no_number_is_infinitely_wrong(self):
         assert max_abs_error([np.array([1, np.nan])], [np.zeros(2)]) == np.inf
+        assert max_abs_error([np.ones(2), np.array(np.nan)], [np.zeros(2), np.array(0.0)]) == np.inf
+
+    def test_the_same_infinity_is_no_error_and_another_one_is(self):
+        masked = np.array([-np.inf, 1.0], np.float32)
+        assert max_abs_error([masked + 1], [masked]) == 1
+        assert max_abs_error([-masked], [masked]) == np.inf
+        assert magnitude(masked) == 1
 
 
 class TestSelection:

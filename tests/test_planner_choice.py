@@ -116,6 +116,29 @@ def test_cases_are_what_is_computed_and_not_where() -> None:
     assert len({case_of(graph, node) for node in graph.nodes[-2:]}) == 2, "one reads a tensor twice"
 
 
+def test_a_slice_is_a_view_where_it_is_in_one_aligned_piece() -> None:
+    b = Builder()
+    x = b.input(1, 48, 4, 4)
+    pieces = [(1, 16, 48), (1, 4, 8), (1, 1, 2), (2, 0, 2), (2, 1, 2), (3, 0, 2)]
+    for axis, start, stop in pieces:
+        b.slice(x, axis, start, stop)
+    b.slice(b.input(1, 128, 768), 1, 3, 4)
+    b.slice(b.input(2, 128, 768), 1, 3, 4)
+    b.slice(b.constant([1.0, 2.0]), 0, 0, 1)
+    graph = b.graph()
+    target = Target(DEVICE, ("plain", "NHWC", "NCHW16c"))
+    found = [
+        {view.inputs[0]: view.settings["offset"] for view in offering._views(graph, node, target)}
+        for node in graph.nodes
+    ]
+    assert found[0] == {"plain": 4 * 16 * 16, "NCHW16c": 4 * 16 * 16}
+    assert found[1] == {"plain": 4 * 4 * 16}
+    assert found[2] == {"plain": 64}
+    assert found[3] == {"NHWC": 0}
+    assert found[4] == {"NHWC": 4 * 4 * 48}
+    assert found[5:] == [{}, {"plain": 4 * 3 * 768}, {}, {}]
+
+
 def test_a_reshape_is_a_view_where_elements_lie_alike() -> None:
     b = Builder()
     x = b.input(1, 32, 1, 1)

@@ -194,6 +194,48 @@ def test_shapes_that_the_model_computes(file):
     assert graph.constants == {}
 
 
+def test_slices(file):
+    nodes = [
+        node("Slice", "x begin end axes ones", "piece"),
+        node("Slice", "x begin end", "leading"),
+        node("Split", "x", "left right", axis=-1, num_outputs=2),
+        node("Split", "x sizes", "one three", axis=1),
+        node("Gather", "x second", "row", axis=1),
+        node("Gather", "x last", "kept", axis=2),
+    ]
+    constants = {name: np.array(value, np.int64) for name, value in {
+        "begin": [-3, 1], "end": [2**62, -1], "axes": [1, 2], "ones": [1, 1], "sizes": [1, 3], "second": 1,
+        "last": [-1],
+    }.items()}  # fmt: skip
+    outputs = ["piece", "leading", "left", "right", "three", "row", "kept"]
+    graph = agreeing(source_of(file(nodes, {"x": floats(5, 4, 7)}, outputs, constants)))
+    assert operators_of(graph) == []
+    shapes = [graph.tensors[name].shape for name in graph.outputs]
+    assert shapes == [(5, 3, 5), (3, 2, 7), (5, 4, 4), (5, 4, 3), (5, 3, 7), (5, 7), (5, 4, 1)]
+
+
+def test_slices_of_other_forms_stay_onnxs(file):
+    nodes = [
+        node("Slice", "x begin end axes steps", "everysecond"),
+        node("Gather", "x several", "rows"),
+        node("Slice", "tokens begin end", "numbers"),
+    ]
+    numbers = {"begin": [0], "end": [2], "axes": [1], "steps": [2], "several": [0, 1]}
+    constants = {name: np.array(value, np.int64) for name, value in numbers.items()}
+    inputs = {"x": floats(4, 4), "tokens": (TensorProto.INT64, [3])}
+    graph = agreeing(source_of(file(nodes, inputs, ["everysecond", "rows", "numbers"], constants)))
+    assert operators_of(graph) == ["Gather", "Slice", "Slice"]
+
+
+def test_slices_of_an_older_version(file):
+    nodes = [
+        node("Slice", "x", "piece", starts=[1, 0], ends=[3, -1]),
+        node("Split", "x", "one two", axis=1, split=[1, 3]),
+    ]
+    graph = agreeing(source_of(file(nodes, {"x": floats(3, 4)}, ["piece", "one", "two"], opset=9)))
+    assert operators_of(graph) == []
+
+
 def test_operators_of_an_older_version(file):
     nodes = [
         node("Clip", "x", "a", min=0.0, max=6.0), node("Softmax", "x", "b"), node("Squeeze", "x", "c", axes=[0]),

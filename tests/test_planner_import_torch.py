@@ -99,7 +99,7 @@ def test_products():
     graph = graph_of(function, torch.randn(2, 5, 8), torch.randn(2, 5, 8), **parts)
     assert graph.operations()["gemm"] == 4
     assert graph.operations()["matmul"] == 2
-    assert operators_of(graph) == ["aten.select.int"]
+    assert operators_of(graph) == []
 
 
 def test_products_of_other_forms_stay_torchs():
@@ -128,7 +128,30 @@ def test_layers_of_torchs_own_transformer_are_taken_apart():
     graph = agreeing(torch_source(layer, torch.randn(1, 5, 8)))
     assert graph.operations()["gemm"] == 4
     assert graph.operations()["layer_norm"] == 2
-    assert set(operators_of(graph)) == {"aten.select.int"}
+    assert operators_of(graph) == []
+
+
+def test_slices():
+    def function(self, x):
+        first, rest = x.split([1, 4], 1)
+        halves, thirds, single = x.chunk(2, -1), x.split(2, 1), x.unbind(2)
+        views = x[:, 0], x[0, -1], x[..., 2:], x[:, 1:-1, :3], x.narrow(1, 2, 2), x.select(-1, 5), x[:, :], x[:, 4:2]
+        return *views, first, rest * 2, *halves, thirds[2], single[3]
+
+    graph = graph_of(function, torch.randn(2, 5, 6))
+    assert operators_of(graph) == []
+    assert graph.operations().keys() == {"slice", "reshape", "binary"}
+    whole, empty = graph.outputs[6:8]
+    assert whole == graph.inputs[0]
+    assert graph.tensors[empty].shape == (2, 0, 6)
+
+
+def test_slices_of_other_forms_stay_torchs():
+    def function(self, x, tokens):
+        return x[:, ::2], tokens[:, 0], x[:, 1:1].split(2, 1)[0]
+
+    graph = graph_of(function, torch.randn(2, 4), torch.ones(1, 4, dtype=torch.int64))
+    assert operators_of(graph) == ["aten.select.int", "aten.slice.Tensor", "aten.split.Tensor"]
 
 
 def test_unknown_operators_with_several_outputs_and_other_types():
@@ -253,6 +276,15 @@ def alone():
 def empty():
     return nn.Linear(4, 3), ()
 
+class Scaled(nn.Module):
+    def forward(self, scale, row):
+        return scale * row, scale.exp()
+
+
+def scaled():
+    return Scaled(), (torch.tensor(2.0), torch.ones(3))
+
+
 def failing():
     raise ValueError("no weights here")
 """
@@ -290,6 +322,12 @@ def test_functions_of_the_user_are_models(users, tmp_path):
 def test_functions_that_give_no_model_are_refused(users, name, sentence):
     with pytest.raises(UserError, match=sentence):
         source_of(f"{users}:{name}")
+
+
+def test_a_number_among_the_inputs_stays_one(users):
+    source = source_of(f"{users}:scaled")
+    assert [value.shape for value in source.inputs] == [(), (3,)]
+    agreeing(source)
 
 
 def test_modules_that_cannot_be_imported_are_named():

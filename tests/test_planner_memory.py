@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
 
 from tests.planner_graphs import Builder
 from wpk_envs.planner import layouts
 from wpk_envs.planner.assembly import VIEW, Assembly, assemble
 from wpk_envs.planner.buffers import aligned, arena, part
-from wpk_envs.planner.graph import Graph, Tensor
+from wpk_envs.planner.graph import Graph, Node, Tensor
 from wpk_envs.planner.implementation import Implementation
 from wpk_envs.planner.memory import ALIGNMENT, plan_memory
 
@@ -43,7 +44,7 @@ def test_buffers_that_live_together_never_overlap(skips: list[bool], last: list[
     for number, step in enumerate(assembly.steps):
         for name in (*step.inputs, *step.outputs):
             alive.setdefault(name, []).append(number)
-    for name in assembly.outputs:
+    for name in (*assembly.inputs, *assembly.outputs):
         alive[name].append(len(assembly.steps))
     for one in alive:
         for other in alive:
@@ -59,7 +60,7 @@ def test_buffers_that_live_together_never_overlap(skips: list[bool], last: list[
 def test_sharing_saves_and_can_be_left_out() -> None:
     graph = chain([8], [False] * 6)
     assembly = assembled(graph, {node.name: PLAIN for node in graph.nodes})
-    assert plan_memory(assembly).bytes == 2 * 4 * 8 * 8 * 4
+    assert plan_memory(assembly).bytes == 3 * 4 * 8 * 8 * 4, "the input stays, and two take turns"
     assert plan_memory(assembly, share=False).bytes == plan_memory(assembly).unshared_bytes
 
 
@@ -89,6 +90,30 @@ def test_views_are_no_steps_and_share_memory() -> None:
     assert plan.offsets[assembly.steps[0].outputs[0]] == plan.offsets[assembly.steps[1].inputs[0]]
 
 
+def test_a_view_of_a_piece_lies_within_its_root() -> None:
+    b = Builder()
+    x = b.input(1, 8, 16)
+    tail = b.slice(b.unary("relu", x), 1, 4, 8)
+    row = b.reshape(b.slice(tail, 1, 2, 3), 1, 16)
+    graph = b.graph(b.unary("tanh", row), b.slice(x, 1, 1, 3))
+    single = Implementation("synthetic", "plain", ("plain",), ("plain",))
+    offsets = {"slice1": 256, "slice2": 128, "slice5": 64}
+    chosen = {
+        node.name: Implementation(VIEW, "view", ("plain",), ("plain",), {"offset": offsets.get(node.name, 0)})
+        if node.op in ("slice", "reshape")
+        else single
+        for node in graph.nodes
+    }
+    assembly = assembled(graph, chosen)
+    placed = plan_memory(assembly)
+    assert [step.node.op for step in assembly.steps] == ["unary", "unary"]
+    assert placed.offsets[row] == placed.offsets["unary0.out"] + 256 + 128
+    assert placed.offsets[assembly.outputs[1]] == placed.offsets[x] + 64
+    assert {assembly.root(name) for name in (tail, row)} == {"unary0.out"}
+    apart = plan_memory(assembly).offsets
+    assert not apart[x] <= apart[assembly.outputs[0]] < apart[x] + 512, "the input is an output, too"
+
+
 def test_outputs_that_are_inputs_or_constants() -> None:
     b = Builder()
     x = b.input(2, 3)
@@ -103,6 +128,18 @@ def test_outputs_that_are_inputs_or_constants() -> None:
     assert len({offsets[name] for name in (x, constant, y)}) == 3
 
 
+def test_inputs_that_are_indices_are_not_overwritten() -> None:
+    b = Builder()
+    b.tensors["tokens"] = Tensor((8,), "int64")
+    b.inputs.append("tokens")
+    b.nodes.append(Node("lookup", "framework", ("tokens",), ("found",)))
+    b.tensors["found"] = Tensor((16,))
+    graph = b.graph(b.unary("exp", b.unary("tanh", b.unary("relu", "found"))))
+    single = Implementation("synthetic", "plain", ("plain",), ("plain",))
+    offsets = plan_memory(assembled(graph, {node.name: single for node in graph.nodes})).offsets
+    assert list(offsets.values()).count(offsets["tokens"]) == 1
+
+
 def test_memory_is_aligned() -> None:
     memory = arena(1000)
     assert memory.ctypes.data % ALIGNMENT == 0
@@ -114,7 +151,29 @@ def test_memory_is_aligned() -> None:
 
 @given(st.sampled_from(["plain", "NHWC", "NCHW8c", "NCHW16c"]), st.integers(1, 40))
 def test_layouts_keep_every_element(layout: str, channels: int) -> None:
+    number = np.array(3.0, np.float32)
+    assert layouts.to_buffer(number, "plain").shape == ()
     array = np.arange(2 * channels * 3 * 4, dtype=np.float32).reshape(2, channels, 3, 4)
     buffer = layouts.to_buffer(array, layout)
     assert buffer.shape == layouts.buffer_shape(layout, array.shape)
     assert np.array_equal(layouts.from_buffer(buffer, layout, array.shape), array)
+
+
+SHAPES = st.sampled_from([(1, 32, 3, 4), (1, 24, 1, 4), (2, 32, 2, 2), (1, 1, 1, 5), (1, 40, 2, 1)])
+
+
+@given(st.data(), st.sampled_from(["plain", "NHWC", "NCHW8c", "NCHW16c"]), SHAPES, st.integers(0, 3))
+def test_slices_in_one_piece_are_found_where_they_are(
+    data: DataObject, layout: str, shape: tuple[int, ...], axis: int
+) -> None:
+    start = data.draw(st.integers(0, shape[axis]))
+    stop = data.draw(st.integers(start, shape[axis]))
+    array = np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
+    sliced = array[(slice(None),) * axis + (slice(start, stop),)]
+    whole, part_ = layouts.to_buffer(array, layout).ravel(), layouts.to_buffer(sliced, layout).ravel()
+    offset = layouts.slice_offset(layout, shape, axis, start, stop)
+    places = [at for at in range(whole.size - part_.size + 1) if np.array_equal(whole[at : at + part_.size], part_)]
+    if offset is not None:
+        assert offset in places
+    elif part_.size and layout in ("plain", "NHWC"):
+        assert not places

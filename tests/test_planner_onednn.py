@@ -228,6 +228,12 @@ def test_nothing_is_offered_for_what_it_does_not_compute(case):
     assert case.offers() == []
 
 
+def test_nothing_is_offered_in_blocks_that_the_shim_does_not_know():
+    target = replace(_target(), layouts=("plain", "NHWC", "NCHW4c"))
+    for case in (CASES["fused"], CASES["max pool"], Case("convert", (1, 8, 4, 4), **{"from": "plain", "to": "NCHW4c"})):
+        assert "NCHW4c" not in {layout for offer in case.offers(target) for layout in (*offer.inputs, *offer.outputs)}
+
+
 def test_nothing_is_offered_for_a_gpu():
     assert CONVS["fused"].offers(_target(kind="cuda")) == []
 

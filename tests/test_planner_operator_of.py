@@ -100,7 +100,7 @@ def test_what_operators_cannot_express_is_none():
     assert [operator_of(graph, node) for node in graph.nodes if node.op != "transpose"] == [None] * 3
 
 
-@pytest.mark.parametrize("change", ["dtype", "computed weight", "more rows than a kernel can index"])
+@pytest.mark.parametrize("change", ["dtype", "computed weight", "nothing else", "more rows than a kernel can index"])
 def test_operators_are_float32_with_constant_weights_and_of_sizes_that_kernels_take(change):
     b = Builder()
     graph = b.graph(b.gemm(b.input(2, 3), 4))
@@ -110,6 +110,8 @@ def test_operators_are_float32_with_constant_weights_and_of_sizes_that_kernels_t
         graph = dataclasses.replace(graph, tensors={**graph.tensors, node.output: Tensor((2, 4), "float64")})
     elif change == "computed weight":
         graph = dataclasses.replace(graph, constants={})
+    elif change == "nothing else":
+        graph = dataclasses.replace(graph, constants={**graph.constants, node.inputs[0]: np.ones((2, 3), np.float32)})
     else:
         graph = dataclasses.replace(graph, tensors={**graph.tensors, node.inputs[0]: Tensor((2**30, 3))})
     assert operator_of(graph, node) is None

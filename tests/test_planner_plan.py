@@ -9,6 +9,7 @@ import resource
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,15 @@ import pytest
 import torch
 
 from tests.planner_graphs import Builder, random_inputs
+from tests.planner_import import torch_source
 from wpk_envs import planner
 from wpk_envs.devices.host import cpu_info
 from wpk_envs.errors import UserError
-from wpk_envs.planner import operations, passes, providers
+from wpk_envs.planner import operations, passes, providers, torch_provider, validator
 from wpk_envs.planner import plan as plan_file
-from wpk_envs.planner.graph import Graph
+from wpk_envs.planner.graph import Graph, Node
+from wpk_envs.planner.implementation import Implementation, Target
+from wpk_envs.planner.importing import import_model
 from wpk_envs.planner.kernels.provider import KernelProvider
 from wpk_envs.planner.planning import Planned, Planner
 from wpk_envs.planner.providers import open_providers
@@ -162,6 +166,31 @@ def test_damage_is_found(copied: Path) -> None:
         planner.load(copied)
 
 
+def test_a_digit_that_changed_is_found(copied: Path) -> None:
+    path = copied / plan_file.PLAN
+    header = json.loads(path.read_text())
+    header["program"]["buffers"][header["program"]["outputs"][0]["buffer"]]["offset"] += 64
+    path.write_text(json.dumps(header))
+    with pytest.raises(UserError, match=r"plan\.json is not what was written"):
+        planner.load(copied)
+
+
+def test_what_is_no_plan_is_not_replaced(copied: Path, tmp_path: Path) -> None:
+    header = json.loads((copied / plan_file.PLAN).read_text())
+    (tmp_path / "thesis").mkdir()
+    plan_file.save(tmp_path / "thesis", header, {}, {})
+    (tmp_path / "thesis" / plan_file.PLAN).rename(tmp_path / "thesis" / "notes.json")
+    for folder in (tmp_path / "thesis", tmp_path / "thesis" / "notes.json"):
+        with pytest.raises(UserError, match="is there and is no plan, so it is not replaced"):
+            plan_file.save(folder, header, {}, {})
+    assert (tmp_path / "thesis" / "notes.json").is_file()
+
+
+def test_tensors_that_torch_trains_are_inputs_too(made: Path) -> None:
+    plan, (given,) = planner.load(made), random_inputs(small_net(), 1)
+    assert np.array_equal(plan(given.clone().requires_grad_()), plan(given.numpy()))
+
+
 def test_a_folder_without_a_plan(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no plan"):
         planner.load(tmp_path)
@@ -180,9 +209,16 @@ def test_a_plan_from_elsewhere_is_refused(copied: Path, change: dict, message: s
     path = copied / plan_file.PLAN
     header = json.loads(path.read_text())
     header["made_for"] |= change
-    path.write_text(json.dumps(header))
+    path.write_text(json.dumps(plan_file.sealed(header)))
     with pytest.raises(UserError, match=message):
         planner.load(copied)
+
+
+def test_plans_depend_on_onnx_runtime_where_it_computes() -> None:
+    settings = {"attributes": {"framework": "onnx", "target": "CumSum", "model": ""}}
+    steps = [{"provider": "torch", "settings": settings}, {"provider": "onednn", "settings": {}}]
+    assert validator.computing(steps) == {"torch", "onednn", "onnx"}
+    assert {"onnxruntime", "torch"} <= validator.validator(validator.computing(steps), 1)["versions"].keys()
 
 
 def test_another_format_is_refused(copied: Path) -> None:
@@ -254,6 +290,116 @@ def test_several_inputs_and_outputs_and_the_framework(tmp_path: Path) -> None:
     assert len(found) == 4
     for got, value in zip(found, wanted):
         np.testing.assert_allclose(got, value.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_slices_are_views_where_they_can_be(tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input(1, 6, 32)
+    hidden = b.gemm(x, 32)
+    first = b.reshape(b.slice(hidden, 1, 0, 1), 1, 32)
+    image = b.conv2d(b.input(1, 3, 6, 6), 32)
+    halves = [b.slice(image, 1, start, start + 16) for start in (0, 16)]
+    odd, columns = b.slice(image, 1, 3, 30), b.slice(hidden, 2, 5, 9)
+    outputs = [hidden, b.gemm(first, 8), b.slice(x, 1, 2, 4), b.binary("add", *halves), odd, columns]
+    graph = b.graph(*outputs)
+    planned_of(graph, tmp_path / "plan")
+    plan = planner.load(tmp_path / "plan")
+    copied = [step["outputs"] for step in plan.header["program"]["steps"] if step["op"] == "slice"]
+    assert copied == [[odd], [columns]]
+    inputs = random_inputs(graph, 3)
+    for got, wanted in zip(plan(*inputs), operations.run(graph, inputs)):
+        np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_tensors_of_every_rank_and_none_at_all(tmp_path: Path) -> None:
+    b = Builder()
+    number, row, five, nothing = b.input(), b.input(5), b.input(2, 1, 3, 2, 2), b.input(1, 0, 4, 4)
+    alone = b.binary("sub", b.unary("exp", number), b.constant(2.0))
+    empty = b.unary("relu", b.unary("exp", nothing))
+    outputs = [alone, b.binary("mul", row, alone), b.unary("tanh", five), empty, b.reshape(number, 1), number]
+    graph = b.graph(*outputs)
+    planned_of(graph, tmp_path / "plan")
+    inputs = random_inputs(graph, 1)
+    for got, wanted in zip(planner.load(tmp_path / "plan")(*inputs), operations.run(graph, inputs)):
+        assert got.shape == wanted.shape
+        np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-5, atol=1e-5)
+
+
+class Embedded(torch.nn.Module):
+    """Tokens and the longest of some vectors, both looked up, with an output that nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(7, 16)
+        self.dense = torch.nn.Linear(16, 16)
+
+    def forward(self, tokens: torch.Tensor, unread: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = self.dense(self.table(tokens)).relu()
+        _, places = x.topk(2, dim=1)
+        return self.dense(found) + found, self.table(places), places
+
+
+def test_indices_from_outside_and_inside_hold_when_a_plan_runs_again(tmp_path: Path) -> None:
+    tokens = torch.tensor([[1, 2, 6, 0, 3, 5]])
+    source = torch_source(Embedded(), tokens, torch.ones(1, 2, dtype=torch.int64), torch.randn(1, 7))
+    graph = import_model(source)
+    planned_of(graph, tmp_path / "plan")
+    plan, inputs = planner.load(tmp_path / "plan"), source.random_inputs(1)
+    plan(*inputs)
+    for _ in range(3):
+        plan.program.run()
+    assert np.array_equal(plan.program.inputs[0], tokens)
+    for got, wanted in zip(plan(*inputs), source.reference(inputs)):
+        assert got.dtype == wanted.dtype
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_residual_that_is_the_nodes_own_input_in_batches(tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input(2, 20, 5, 5)
+    image = b.unary("relu", b.binary("add", b.conv2d(x, 20, bias=True), x))
+    rows = b.input(3, 2, 12)
+    graph = b.graph(image, b.unary("gelu", b.binary("add", b.gemm(rows, 12, bias=True), rows)))
+    planned = planned_of(graph, tmp_path / "plan")
+    assert all(node.attributes["residual"] for node in planned.draft.assembly.graph.nodes)
+    inputs = random_inputs(graph, 1)
+    for got, wanted in zip(planner.load(tmp_path / "plan")(*inputs), operations.run(graph, inputs)):
+        np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_exact_is_dropped_for_strictness() -> None:
+    b = Builder()
+    graph, said = b.graph(b.unary("relu", b.input(4, 4))), []
+    everyone, _ = open_providers(cpu_info(), None)
+    made = Planner(graph, cpu_info(), everyone, everyone["kernels"].functions, said.append)
+    inputs = [value.numpy() for value in random_inputs(graph)]
+    with pytest.raises(UserError, match=r"no plan keeps the error within strict=0\.5: .* errs by 1\.0e\+00"):
+        made.plan(inputs, [np.maximum(inputs[0], 0) + 1], strict=0.5)
+    assert not [text for text in said if "dropped" in text]
+
+
+class Unsound:
+    """Offers what torch computes, and before that what nothing does."""
+
+    pack = staticmethod(torch_provider.pack)
+
+    def unavailable(self) -> str:
+        return ""
+
+    def offers(self, graph: Graph, node: Node, target: Target) -> list[Implementation]:
+        found = torch_provider.offers(graph, node, target)
+        wrong = [replace(offer, label="unsound", settings={**offer.settings, "op": "no such"}) for offer in found]
+        return [*wrong, *found]
+
+
+def test_an_offer_that_fails_is_no_candidate() -> None:
+    b = Builder()
+    graph, said = b.graph(b.unary("relu", b.input(4, 4))), []
+    made = Planner(graph, cpu_info(), {"torch": Unsound()}, {}, said.append)
+    inputs = [value.numpy() for value in random_inputs(graph)]
+    planned = made.plan(inputs, [np.maximum(inputs[0], 0)])
+    assert [offer.label for offer in planned.draft.chosen.values()] == ["torch"]
+    assert "unary0: unsound fails ('no such'), so it is no candidate" in said
 
 
 def test_switches_of_planning(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ CASES = {
     "layer_norm": one("layer_norm", (2, 3, 16), (16,), (16,), constants=2, epsilon=1e-5),
     "transpose": one("transpose", (2, 3, 4, 5), axes=(0, 2, 1, 3)),
     "concat": one("concat", (2, 3, 4), (2, 5, 4), (2, 1, 4), axis=1),
+    "slice": one("slice", (2, 5, 4), axis=1, start=1, stop=4),
 }
 
 

@@ -14,6 +14,11 @@ class UserError(Exception):
     """Something the user gave cannot work; the message is the whole explanation."""
 
 
+def reason_of(error: BaseException) -> str:
+    """What a failure says in its first line; its kind if it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def unknown(what: str, given: object, allowed: Iterable[str]) -> UserError:
     """Build the error for a name that is not in a list of allowed names.
 

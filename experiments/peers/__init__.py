@@ -14,8 +14,8 @@ from experiments.peers.tensorrt import TensorRt
 from experiments.peers.torch_compile import TorchCompile
 from experiments.peers.torch_eager import TorchEager
 from experiments.peers.tvm_default import TvmDefault
-from wpk_envs.errors import UserError, unknown
-from wpk_envs.planner.checking import max_abs_error
+from wpk_envs.errors import UserError, reason_of, unknown
+from wpk_envs.planner.checking import magnitude, max_abs_error
 from wpk_envs.planner.importing import Source
 
 __all__ = ["PEERS", "Peer", "Prepared", "attempt", "label_of", "select"]
@@ -107,13 +107,8 @@ def attempt(peer: Peer, source: Source, threads: int, reference: Sequence[np.nda
         prepared = peer.prepare(source, threads)
         error = max_abs_error(prepared.outputs(), reference)
     except Exception as failure:
-        return f"{peer.label} cannot run {source.name}: {_first_line(failure)}"
-    largest = max(float(np.max(np.abs(array), initial=0.0)) for array in reference)
+        return f"{peer.label} cannot run {source.name}: {reason_of(failure)}"
+    largest = max(map(magnitude, reference), default=0.0)
     if not error <= WRONG * largest:
         return f"{peer.label} computes {source.name} wrongly: it is off by {error:.3g}, and outputs reach {largest:.3g}"
     return prepared, error
-
-
-def _first_line(failure: Exception) -> str:
-    lines = str(failure).strip().splitlines()
-    return lines[0] if lines else type(failure).__name__

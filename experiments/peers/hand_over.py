@@ -49,7 +49,17 @@ def channels_last(tensor: Any) -> Any:
 
 def examples(source: Source) -> list[np.ndarray]:
     """The source's example inputs, in order."""
-    return [np.ascontiguousarray(value) for value in source.inputs]
+    return [np.asarray(value, order="C") for value in source.inputs]
+
+
+def named_examples(source: Source) -> dict[str, np.ndarray]:
+    """The source's example inputs by their names in the file of `onnx_file`, which may lack those that nobody reads."""
+    names = source.input_names if source.path is not None else _exported_names(source)
+    return dict(zip(names, examples(source)))
+
+
+def _exported_names(source: Source) -> list[str]:
+    return [f"input_{place}" for place in range(len(source.inputs))]
 
 
 @contextlib.contextmanager
@@ -64,7 +74,7 @@ def onnx_file(source: Source) -> Iterator[Path]:
     import torch
 
     inputs = tuple(torch.from_numpy(array) for array in examples(source))
-    names = [f"input_{place}" for place in range(len(inputs))]
+    names = _exported_names(source)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         with quiet():
@@ -99,6 +109,7 @@ def _no_stderr() -> Iterator[None]:
 
 
 def arrays(outputs: Any) -> list[np.ndarray]:
-    """What a module gave, a tensor or several, as arrays in their canonical layout."""
-    several = outputs if isinstance(outputs, (tuple, list)) else [outputs]
-    return [np.ascontiguousarray(output.cpu().numpy()) for output in several]
+    """What a module gave, a tensor or several however nested, as arrays in their canonical layout."""
+    from wpk_envs.planner.importing.torch_source import arrays_of
+
+    return arrays_of(outputs)

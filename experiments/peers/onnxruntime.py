@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.peers.contract import Peer, Prepared, not_installed
-from experiments.peers.hand_over import examples, onnx_file
+from experiments.peers.hand_over import named_examples, onnx_file
 from wpk_envs.planner.importing import Source
 
 MACHINES = ("x86_64", "amd64", "aarch64", "arm64")
@@ -39,8 +39,9 @@ class OnnxRuntime(Peer):
         with onnx_file(source) as path:
             session = onnxruntime.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
         binding = session.io_binding()
-        for node, array in zip(session.get_inputs(), examples(source)):
-            binding.bind_cpu_input(node.name, array)
+        given = named_examples(source)
+        for node in session.get_inputs():
+            binding.bind_cpu_input(node.name, given[node.name])
         for node in session.get_outputs():
             binding.bind_output(node.name)
 

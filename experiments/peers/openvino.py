@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.peers.contract import Peer, Prepared, not_installed
-from experiments.peers.hand_over import examples, onnx_file
+from experiments.peers.hand_over import named_examples, onnx_file
 from wpk_envs.planner.importing import Source
 
 MACHINES = ("x86_64", "aarch64", "arm64")
@@ -40,8 +40,10 @@ class OpenVino(Peer):
         with onnx_file(source) as path:
             compiled = core.compile_model(core.read_model(path), "CPU", _settings(threads))
         request = compiled.create_infer_request()
-        for place, array in enumerate(examples(source)):
-            request.set_input_tensor(place, openvino.Tensor(array, shared_memory=True))
+        given = named_examples(source)
+        for place, port in enumerate(compiled.inputs):
+            (name,) = port.names & given.keys()
+            request.set_input_tensor(place, openvino.Tensor(given[name], shared_memory=True))
 
         def run() -> None:
             request.start_async()

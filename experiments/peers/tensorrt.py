@@ -7,7 +7,7 @@ import importlib.util
 from typing import Any
 
 from experiments.peers.contract import Peer, Prepared
-from experiments.peers.hand_over import arrays, examples, onnx_file
+from experiments.peers.hand_over import arrays, named_examples, onnx_file
 from experiments.peers.torch_eager import missing_gpu
 from wpk_envs.errors import UserError
 from wpk_envs.planner.importing import Source
@@ -42,7 +42,8 @@ class TensorRt(Peer):
         serialized, given_names, made_names = _built(source)
         engine = tensorrt.Runtime(_logger()).deserialize_cuda_engine(serialized)
         context = engine.create_execution_context()
-        given = [torch.from_numpy(array).cuda() for array in examples(source)]
+        examples = named_examples(source)
+        given = [torch.from_numpy(examples[name]).cuda() for name in given_names]
         made = [torch.empty(tuple(engine.get_tensor_shape(name)), device="cuda") for name in made_names]
         for name, tensor in zip([*given_names, *made_names], [*given, *made]):
             context.set_tensor_address(name, tensor.data_ptr())

@@ -12,7 +12,8 @@ from wpk_envs.planner.graph import Graph, Node, Tensor
 from wpk_envs.planner.implementation import Implementation
 
 VIEW = "view"
-"""The provider of what needs no call: a tensor under another shape."""
+"""The provider of what needs no call: a tensor under another shape, or a piece of it; the setting ``offset`` says where
+the piece starts, in bytes."""
 
 CONVERT = "convert"
 """The operation that gives a tensor another layout."""
@@ -28,12 +29,14 @@ class Buffer:
     Attributes:
         tensor: What it holds.
         layout: How.
-        alias_of: The buffer whose memory it is, under another shape; none if it has its own.
+        alias_of: The buffer in whose memory it lies, under another shape; none if it has its own.
+        offset: Where in that it starts, in bytes.
     """
 
     tensor: Tensor
     layout: str
     alias_of: str | None = None
+    offset: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,10 +87,15 @@ class Assembly:
     constants: Mapping[str, str]
 
     def root(self, buffer: str) -> str:
-        """The buffer whose memory a buffer is."""
+        """The buffer with memory of its own in which a buffer lies."""
         while (other := self.buffers[buffer].alias_of) is not None:
             buffer = other
         return buffer
+
+    def offset(self, buffer: str) -> int:
+        """Where in its root's memory a buffer starts, in bytes."""
+        found = self.buffers[buffer]
+        return 0 if found.alias_of is None else found.offset + self.offset(found.alias_of)
 
 
 def assemble(graph: Graph, chosen: Mapping[str, Implementation], converter: Converter) -> Assembly:
@@ -124,16 +132,16 @@ class _Assembling:
         inputs = tuple(self.home[name] for name in graph.inputs)
         return Assembly(graph, tuple(self.steps), self.buffers, inputs, outputs, self.constants)
 
-    def _make(self, name: str, layout: str, alias_of: str | None = None) -> str:
+    def _make(self, name: str, layout: str, alias_of: str | None = None, offset: int = 0) -> str:
         self.home[name] = name
-        self.buffers[name] = Buffer(self.graph.tensors[name], layout, alias_of)
+        self.buffers[name] = Buffer(self.graph.tensors[name], layout, alias_of, offset)
         return name
 
     def _add(self, node: Node, implementation: Implementation) -> None:
         activations = self.graph.activations(node)
         inputs = tuple(self._in_layout(name, layout) for name, layout in zip(activations, implementation.inputs))
         if implementation.provider == VIEW:
-            self._make(node.output, implementation.outputs[0], alias_of=inputs[0])
+            self._make(node.output, implementation.outputs[0], inputs[0], implementation.settings.get("offset", 0))
             return
         outputs = tuple(self._make(name, layout) for name, layout in zip(node.outputs, implementation.outputs))
         self.steps.append(Step(node, implementation, inputs, outputs))

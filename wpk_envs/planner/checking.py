@@ -29,12 +29,20 @@ class StepError:
 
 
 def max_abs_error(got: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
-    """The largest deviation of any output; infinite for NaN, another shape or another number of outputs."""
+    """The largest deviation of any output; infinite for NaN, another shape or another number of outputs.
+
+    The same infinity in both is no deviation.
+    """
     if [each.shape for each in got] != [each.shape for each in wanted]:
         return float("inf")
-    pairs = [(one.astype(np.float64), other.astype(np.float64)) for one, other in zip(got, wanted)]
-    error = float(max((np.abs(one - other).max(initial=0.0) for one, other in pairs), default=0.0))
-    return error if np.isfinite(error) else float("inf")
+    errors = [_deviation(one.astype(np.float64), other.astype(np.float64)) for one, other in zip(got, wanted)]
+    return max(errors, default=0.0)
+
+
+def _deviation(one: np.ndarray, other: np.ndarray) -> float:
+    differs = one != other
+    error = float(np.abs(one[differs] - other[differs]).max(initial=0.0))
+    return float("inf") if np.isnan(error) else error
 
 
 def step_errors(assembly: Assembly, program: Program, inputs: Sequence[np.ndarray]) -> list[StepError]:
@@ -59,9 +67,14 @@ def step_errors(assembly: Assembly, program: Program, inputs: Sequence[np.ndarra
         with torch.inference_mode():
             wanted = [each.numpy() for each in evaluate(step.node, [torch.from_numpy(each) for each in read])]
         got = [_canonical(assembly, program, name) for name in step.outputs]
-        scale = max((float(np.abs(each).max(initial=0.0)) for each in wanted), default=0.0) or 1.0
+        scale = max((magnitude(each) for each in wanted), default=0.0) or 1.0
         errors.append(StepError(step.node.name, step.implementation.label, max_abs_error(got, wanted) / scale))
     return sorted(errors, key=lambda each: -each.error)
+
+
+def magnitude(array: np.ndarray) -> float:
+    """The largest absolute value that is finite."""
+    return float(np.abs(array.astype(np.float64)[np.isfinite(array)]).max(initial=0.0))
 
 
 def _canonical(assembly: Assembly, program: Program, name: str) -> np.ndarray:

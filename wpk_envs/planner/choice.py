@@ -2,7 +2,7 @@
 
 Nodes are taken in order; what matters of the past is only in which layouts the tensors lie that are still to be read.
 Of all ways to come to the same layouts the cheapest is kept. That is exact as long as there are few of them, and where
-branches of a model meet there are.
+branches of a model meet there are; only a conversion that several readers share counts once for each.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wpk_envs.errors import UserError
+from wpk_envs.errors import UserError, reason_of
 
 INSTALL = "pip install 'wpk-envs[planner]'"
 
@@ -103,8 +103,7 @@ def session_of(model: bytes | str, what: str) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"ONNX Runtime {onnxruntime.__version__} cannot run '{what}': {reason}") from error
+        raise UserError(f"ONNX Runtime {onnxruntime.__version__} cannot run '{what}': {reason_of(error)}") from error
 
 
 def reference_of(model: Any) -> Callable[[Feeds], list[Any]]:
@@ -118,6 +117,5 @@ def reference_of(model: Any) -> Callable[[Feeds], list[Any]]:
     try:
         evaluator = ReferenceEvaluator(model)
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"the model needs ONNX Runtime ({reason}): {INSTALL}") from error
+        raise UserError(f"the model needs ONNX Runtime ({reason_of(error)}): {INSTALL}") from error
     return lambda feeds: evaluator.run(None, dict(feeds))

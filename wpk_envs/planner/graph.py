@@ -81,10 +81,6 @@ class Graph:
         """The inputs of a node that are no constants, in order."""
         return tuple(name for name in node.inputs if name not in self.constants)
 
-    def producers(self) -> dict[str, Node]:
-        """The node that makes each tensor, by tensor name."""
-        return {name: node for node in self.nodes for name in node.outputs}
-
     def uses(self) -> Counter[str]:
         """How often each tensor is read, by nodes and as an output of the graph."""
         return Counter([*(name for node in self.nodes for name in node.inputs), *self.outputs])

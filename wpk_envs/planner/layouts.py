@@ -7,6 +7,8 @@ implementation keeps).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 PLAIN = "plain"
@@ -40,10 +42,36 @@ def buffer_shape(layout: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return batch, -(-channels // block), height, width, block
 
 
+def slice_offset(layout: str, shape: tuple[int, ...], axis: int, start: int, stop: int) -> int | None:
+    """Where in a tensor's buffer a slice of the tensor is, in one piece and as the layout has it.
+
+    Args:
+        layout: Of the tensor and of the slice.
+        shape: Of the tensor.
+        axis: That is sliced.
+        start: Its first index in the slice.
+        stop: Its first index behind the slice.
+
+    Returns:
+        Elements before the slice; none where the slice lies in several pieces, or cuts a block of channels.
+    """
+    if (start, stop) == (0, shape[axis]):
+        return 0
+    whole, part = buffer_shape(layout, shape), buffer_shape(layout, (*shape[:axis], stop - start, *shape[axis + 1 :]))
+    block = block_of(layout)
+    if block is not None and axis == 1 and (start % block or (stop % block and stop != shape[1])):
+        return None
+    place = {1: 3, 2: 1, 3: 2}.get(axis, axis) if layout == NHWC else axis
+    if any(extent != 1 for extent in whole[:place]):
+        return None
+    first = start // block if block is not None and axis == 1 else start
+    return first * math.prod(part[place + 1 :])
+
+
 def to_buffer(array: np.ndarray, layout: str) -> np.ndarray:
     """A canonical array in a layout."""
     if layout == PLAIN:
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")  # which leaves rank 0 as it is
     if layout == NHWC:
         return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
     batch, blocks, height, width, block = buffer_shape(layout, array.shape)

@@ -45,13 +45,16 @@ def plan_memory(assembly: Assembly, share: bool = True) -> MemoryPlan:
         placed[name] = _lowest_gap(
             sizes[name], sorted((placed[other], placed[other] + sizes[other]) for other in others)
         )
-    offsets = {name: placed[assembly.root(name)] for name in assembly.buffers}
+    offsets = {name: placed[assembly.root(name)] + assembly.offset(name) for name in assembly.buffers}
     peak = max((placed[name] + sizes[name] for name in placed), default=0)
     return MemoryPlan(offsets, peak, sum(sizes.values()))
 
 
 def _lives(assembly: Assembly) -> dict[str, tuple[int, int]]:
-    """First and last step of every buffer with memory of its own; inputs are filled before the first step."""
+    """First and last step of every buffer with memory of its own.
+
+    Inputs are filled before the first step and live to the end, so that a program can run again on what it holds.
+    """
     end = len(assembly.steps)
     lives: dict[str, tuple[int, int]] = {}
 
@@ -60,9 +63,7 @@ def _lives(assembly: Assembly) -> dict[str, tuple[int, int]]:
         first, last = lives.get(root, (step, step))
         lives[root] = (min(first, step), max(last, step))
 
-    for name in assembly.inputs:
-        touch(name, -1)
-    for name in assembly.constants.values():  # written once, when the plan is loaded
+    for name in (*assembly.inputs, *assembly.constants.values()):  # constants are written when the plan is loaded
         touch(name, -1)
         touch(name, end)
     for position, step in enumerate(assembly.steps):

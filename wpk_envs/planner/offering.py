@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from wpk_envs.core import stable_hash
+from wpk_envs.errors import UserError, reason_of
 from wpk_envs.planner import layouts, providers
 from wpk_envs.planner.assembly import CONVERT, VIEW
 from wpk_envs.planner.graph import Graph, Node, Tensor
 from wpk_envs.planner.implementation import Call, Implementation, Provider, Resources, Target
+from wpk_envs.planner.memory import ALIGNMENT
 from wpk_envs.planner.runtime import runtime_of
 
 ROUNDS = 3
@@ -47,9 +49,18 @@ class Offers:
         offering: Providers by name.
         target: What offers are made for.
         resources: What calls are bound with.
+        say: Told of offers that fail.
     """
 
-    def __init__(self, graph: Graph, offering: Mapping[str, Provider], target: Target, resources: Resources) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        offering: Mapping[str, Provider],
+        target: Target,
+        resources: Resources,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._say = say
         self.graph = graph
         self.offering = offering
         self.target = target
@@ -62,10 +73,13 @@ class Offers:
         """Every offer for a node."""
         case = case_of(self.graph, node)
         if case not in self._of_case:
-            self._of_case[case] = _views(self.graph, node, self.target) or [
-                offer for provider in self.offering.values() for offer in provider.offers(self.graph, node, self.target)
-            ]
+            views = _views(self.graph, node, self.target)
+            enough = any(view.inputs == (layouts.PLAIN,) for view in views)
+            self._of_case[case] = views if enough else [*views, *self._offered(self.graph, node)]
         return self._of_case[case]
+
+    def _offered(self, graph: Graph, node: Node) -> list[Implementation]:
+        return [offer for provider in self.offering.values() for offer in provider.offers(graph, node, self.target)]
 
     def cost_us(self, node: Node, offer: Implementation) -> float:
         """What one call takes alone, in microseconds; infinite for an offer that fails."""
@@ -74,7 +88,11 @@ class Offers:
         key = (case_of(self.graph, node), self.of(node).index(offer))
         if key not in self._costs:
             known = [cost for (case, _), cost in self._costs.items() if case == key[0]]
-            self._costs[key] = self._measure(self.graph, node, offer, HOPELESS * min(known, default=math.inf))
+            try:
+                self._costs[key] = self._measure(self.graph, node, offer, HOPELESS * min(known, default=math.inf))
+            except Exception as error:
+                self._say(f"{node.name}: {offer.label} fails ({reason_of(error)}), so it is no candidate")
+                self._costs[key] = math.inf
         return self._costs[key]
 
     def known_cost_us(self, node: Node, offer: Implementation) -> float | None:
@@ -111,7 +129,9 @@ class Offers:
     def _fastest_conversion(self, tensor: Tensor, source: str, sink: str) -> Implementation:
         node = Node("convert", CONVERT, ("x",), ("y",), {"from": source, "to": sink})
         graph = Graph("", ("x",), ("y",), (node,), {"x": tensor, "y": tensor}, {})
-        offers = [offer for provider in self.offering.values() for offer in provider.offers(graph, node, self.target)]
+        offers = self._offered(graph, node)
+        if not offers:
+            raise UserError(f"nothing brings a tensor of {tensor.dtype}{list(tensor.shape)} from {source} to {sink}")
         timed = [dataclasses.replace(offer, cost_us=self._measure(graph, node, offer)) for offer in offers]
         return min(timed, key=lambda offer: offer.cost_us or 0.0)
 
@@ -140,9 +160,14 @@ def _random(rng: np.random.Generator, tensor: Tensor) -> np.ndarray:
 
 
 def _views(graph: Graph, node: Node, target: Target) -> list[Implementation]:
-    """A reshape is no call in the plain layout; nor in others for an image of one pixel whose channels fill blocks."""
-    if node.op != "reshape":
+    """What needs no call: reshapes, and slices that lie in one piece."""
+    if node.op not in ("reshape", "slice") or node.inputs[0] in graph.constants:
         return []
+    return _reshapes(graph, node, target) if node.op == "reshape" else _slices(graph, node, target)
+
+
+def _reshapes(graph: Graph, node: Node, target: Target) -> list[Implementation]:
+    """In the plain layout; in others an image of one pixel whose channels fill blocks."""
     found = [Implementation(VIEW, "view", (layouts.PLAIN,), (layouts.PLAIN,))]
     shape = graph.tensors[node.inputs[0]].shape
     if len(shape) == 4 and shape[2:] == (1, 1):
@@ -152,4 +177,19 @@ def _views(graph: Graph, node: Node, target: Target) -> list[Implementation]:
             if layout != layouts.PLAIN and shape[1] % (layouts.block_of(layout) or 1) == 0
         ]
         found += [Implementation(VIEW, "view", (layout,), (layouts.PLAIN,)) for layout in lie_alike]
+    return found
+
+
+def _slices(graph: Graph, node: Node, target: Target) -> list[Implementation]:
+    """In every layout in which the slice is in one piece that starts where a buffer may."""
+    tensor = graph.tensors[node.inputs[0]]
+    start, stop = node.attributes["start"], node.attributes["stop"]
+    found = []
+    for layout in target.layouts:
+        if not layouts.fits(layout, tensor.shape):
+            continue
+        before = layouts.slice_offset(layout, tensor.shape, node.attributes["axis"], start, stop)
+        offset = None if before is None else before * np.dtype(tensor.dtype).itemsize
+        if offset is not None and offset % ALIGNMENT == 0:
+            found.append(Implementation(VIEW, "view", (layout,), (layout,), {"offset": offset}))
     return found

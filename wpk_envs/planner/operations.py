@@ -178,6 +178,11 @@ def _transpose(attributes: dict[str, Any], x: Any) -> Any:
     return x.permute(*attributes["axes"]).contiguous()
 
 
+def _slice(attributes: dict[str, Any], x: Any) -> Any:
+    """The elements from ``start`` up to ``stop`` of an axis, which stays: attributes ``axis``, ``start``, ``stop``."""
+    return x.narrow(attributes["axis"], attributes["start"], attributes["stop"] - attributes["start"]).contiguous()
+
+
 def _concat(attributes: dict[str, Any], *parts: Any) -> Any:
     """Attribute ``axis``, counted from the front."""
     import torch
@@ -204,6 +209,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "layer_norm": _layer_norm,
     "reshape": _reshape,
     "transpose": _transpose,
+    "slice": _slice,
     "concat": _concat,
     "convert": _convert,
 }

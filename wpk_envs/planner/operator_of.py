@@ -14,9 +14,11 @@ def operator_of(graph: Graph, node: Node) -> FusedOperator | None:
     """The operator that computes exactly what a node computes.
 
     A gemm's leading dimensions are folded into its rows. None for other operations, for activations that operators do
-    not have, types other than float32, weights that are no constants, and sizes that operators refuse.
+    not have, types other than float32, weights that are no constants or nothing else, and sizes that operators refuse.
     """
-    if node.op not in ("conv2d", "gemm") or node.inputs[1] not in graph.constants:
+    if node.op not in ("conv2d", "gemm"):
+        return None
+    if node.inputs[0] in graph.constants or node.inputs[1] not in graph.constants:
         return None
     if any(graph.tensors[name].dtype != "float32" for name in (*node.inputs, *node.outputs)):
         return None

@@ -2,7 +2,8 @@
 
 A plan is a folder:
 
-- ``plan.json``: readable: what it was made for, buffers, steps, and why each was chosen; checksums of the other files
+- ``plan.json``: readable: what it was made for, buffers, steps, and why each was chosen; checksums of it and of the
+  other files
 - ``kernels.so``: our compiled kernels, if there are any in it; without a C++ compiler to link them, their code as
   ``kernel_*.ll``; for a GPU ``kernel_*.cubin``, and how they are launched in ``kernels.json``
 - ``weights.safetensors``: constants, prepacked for the implementations that read them
@@ -30,6 +31,7 @@ from wpk_envs.planner.program import Program
 
 FORMAT = 1
 PLAN, WEIGHTS = "plan.json", "weights.safetensors"
+CHECKSUM = "checksum"
 
 
 class Plan:
@@ -72,7 +74,7 @@ class Plan:
         Raises:
             UserError: For another number of inputs, another shape or another type.
         """
-        arrays = [np.asarray(each.cpu() if hasattr(each, "cpu") else each) for each in inputs]
+        arrays = [np.asarray(each.detach().cpu() if hasattr(each, "detach") else each) for each in inputs]
         self._check(arrays)
         outputs = self.program.compute(arrays)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -105,9 +107,12 @@ def save(
 
     Raises:
         OSError: If the disk refuses.
-        UserError: If it refuses the weights.
+        UserError: If it refuses the weights, or the folder holds something else than a plan.
     """
     folder = folder.absolute()
+    holds_something = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if holds_something and not (folder / PLAN).is_file():
+        raise UserError(f"{folder} is there and is no plan, so it is not replaced: choose another folder, or remove it")
     making = folder.with_name(f".{folder.name}.making")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
@@ -115,7 +120,7 @@ def save(
         _save_constants(constants, making / WEIGHTS, folder)
         remark = _save_kernels(header["made_for"], kernels, making) if kernels else ""
         files = {each.name: _checksum(each) for each in sorted(making.iterdir())}
-        whole = {"format": FORMAT, **header, "files": files}
+        whole = sealed({"format": FORMAT, **header, "files": files})
         write_whole(making / PLAN, (json.dumps(whole, indent=1) + "\n").encode())
         if folder.exists():
             shutil.rmtree(folder)
@@ -137,6 +142,12 @@ def _save_kernels(made_for: Mapping[str, Any], kernels: Mapping[str, Any], folde
 
 def _is_for_gpu(made_for: Mapping[str, Any]) -> bool:
     return made_for.get("kind") == "cuda"
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a ``plan.json`` with a checksum of everything else in it."""
+    others = {name: value for name, value in content.items() if name != CHECKSUM}
+    return {**others, CHECKSUM: hashlib.sha256(json.dumps(others).encode()).hexdigest()}
 
 
 def _save_constants(constants: Mapping[str, np.ndarray], path: Path, folder: Path) -> None:
@@ -169,7 +180,7 @@ def load(path: str | Path, gpu: Gpu | None = None) -> Plan:
     if _is_for_gpu(made_for):
         resources = _on_gpu(folder, header, compiled, gpu)
     else:
-        validator.check(made_for, {step["provider"] for step in steps}, str(folder))
+        validator.check(made_for, validator.computing(steps), str(folder))
         _check_files(folder, header["files"])
         resources = Resources(int(made_for["threads"]), library.load(folder, compiled))
     return Plan(header, _constants(folder / WEIGHTS), resources)
@@ -201,6 +212,8 @@ def _header(folder: Path) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else None
         raise UserError(f"the plan {folder} has format {found}, and this version reads {FORMAT}; plan again")
+    if header.get(CHECKSUM) != sealed(header)[CHECKSUM]:
+        raise UserError(f"the plan {folder} is damaged: {PLAN} is not what was written; plan again")
     return header
 
 

@@ -137,7 +137,7 @@ class Planner:
         self.device = device
         self.offering = offering
         self.resources = Resources(device.threads, functions, None if gpu is None else _runtime(device, gpu))
-        self.offers = Offers(graph, offering, Target(device, image_layouts(device)), self.resources)
+        self.offers = Offers(graph, offering, Target(device, image_layouts(device)), self.resources, say)
         self.say = say
         self.skip = tuple(skip)
 
@@ -161,20 +161,21 @@ class Planner:
                 return planned
             worst = self._least_exact(planned, strict)
             self.say(f"{worst.step}: {worst.label} errs by {worst.error:.1e}, dropped to keep within strict={strict:g}")
-            dropped[worst.step] = worst.label
+            before = [dropped[worst.step]] if worst.step in dropped else []
+            dropped[worst.step] = ", ".join([*before, worst.label])
 
     def _least_exact(self, planned: Planned, strict: float) -> StepError:
-        """The step whose implementation has to go; it must leave others."""
+        """The step whose implementation has to go: one that errs, and leaves others."""
         nodes = {node.name: node for node in self.graph.nodes}
         for error in planned.step_errors:
             node = nodes[error.step]
             others = [offer for offer in self.offers.of(node) if offer.label != error.label]
-            if others:
+            if error.error > 0 and others:
                 self.offers.drop(node, error.label)
                 return error
         raise UserError(
             f"no plan keeps the error within strict={strict:g}: "
-            f"the most exact one errs by {planned.max_abs_error:.1e}; allow a larger error"
+            f"the last one, with nothing left to drop, errs by {planned.max_abs_error:.1e}; allow a larger error"
         )
 
     def _fastest(

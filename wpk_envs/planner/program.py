@@ -137,7 +137,7 @@ class Program:
         )
 
     def run(self) -> None:
-        """Compute the outputs of the inputs, both in the buffers."""
+        """Compute the outputs of the inputs, both in the buffers; the inputs stay what they are."""
         for call in self._together:
             call()
 

@@ -6,12 +6,11 @@ with the caches as the steps before leave them. Steps of the same case are swapp
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from wpk_envs.devices.timing import no_garbage_collection
 from wpk_envs.planner.assembly import CONVERT, Assembly, Step
 from wpk_envs.planner.choice import hoped_us
 from wpk_envs.planner.implementation import Call, Implementation, Provider
@@ -79,10 +78,10 @@ class Swapping:
         return self._program.bind(described, constants.arrays)
 
     def run(self, rounds: int) -> list[Standing]:
-        """Swap for a number of rounds; the last order of calls is left in the program as it was before."""
+        """Swap for a number of rounds; the program has its own calls again afterwards."""
         before = list(self._program.calls)
         samples: list[list[list[float]]] = [[[] for _ in group.candidates] for group in self._groups]
-        with _quiet():
+        with no_garbage_collection():
             for turn in range(rounds * ALTERNATIVES):
                 playing = [(turn + number) % len(group.candidates) for number, group in enumerate(self._groups)]
                 self._place(playing)
@@ -143,15 +142,3 @@ def _group(offers: Offers, assembly: Assembly, positions: Sequence[int]) -> _Gro
     order = sorted(costs, key=costs.__getitem__)
     kept = [index for index in order if costs[index] <= PROMISING * costs[order[0]]][:ALTERNATIVES]
     return _Group(tuple(positions), names, tuple(alike[index] for index in kept), tuple(costs[index] for index in kept))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without collecting garbage in between."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

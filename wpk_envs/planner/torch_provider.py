@@ -24,11 +24,11 @@ def unavailable() -> str:
 
 def offers(graph: Graph, node: Node, target: Target, provider: str = "torch") -> list[Implementation]:
     """The operation on plain tensors, and on images in NHWC where torch has that, offered by a provider."""
-    if node.op in ("convert", "reshape"):
+    if node.op == "convert":
         return []
     found = [_offer(graph, node, layouts.PLAIN, provider)]
     tensors = [graph.tensors[name] for name in (*graph.activations(node), *node.outputs)]
-    images = all(len(tensor.shape) == 4 for tensor in tensors)
+    images = all(len(tensor.shape) == 4 and tensor.size for tensor in tensors)
     if node.op in CHANNELS_LAST and images and layouts.NHWC in target.layouts:
         found.append(_offer(graph, node, layouts.NHWC, provider))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from wpk_envs.devices.host import X86_FEATURES, available_cores, cpu_flags, model_name
@@ -13,16 +13,23 @@ from wpk_envs.errors import UserError
 PACKAGES = {
     "kernels": ("apache-tvm", "apache-tvm-ffi"),
     "onednn": ("onednn-cpu-gomp",),
+    "onnx": ("onnx", "onnxruntime"),
     "torch": ("torch",),
     "tvm": ("apache-tvm", "apache-tvm-ffi"),
 }
-"""Distributions whose code runs in a plan, by provider of its steps."""
+"""Distributions whose code runs in a plan, by who computes its steps."""
 
 
-def validator(providers: Collection[str], threads: int) -> dict[str, Any]:
-    """This host and its versions, as far as a plan with steps of these providers depends on them."""
+def computing(steps: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Who computes the steps of a plan: their providers, and ONNX Runtime what no provider knows."""
+    attributes = [step["settings"].get("attributes", {}) for step in steps]
+    return {step["provider"] for step in steps} | {"onnx" for each in attributes if each.get("framework") == "onnx"}
+
+
+def validator(by: Collection[str], threads: int) -> dict[str, Any]:
+    """This host and its versions, as far as a plan whose steps are computed by these depends on them."""
     flags = cpu_flags()
-    packages = sorted({package for provider in providers for package in PACKAGES[provider]})
+    packages = sorted({package for each in by for package in PACKAGES[each]})
     return {
         "machine": platform.machine(),
         "cpu": model_name(),
@@ -39,18 +46,18 @@ def _version(package: str) -> str:
         return "none"
 
 
-def check(made_for: Mapping[str, Any], providers: Collection[str], where: str) -> None:
+def check(made_for: Mapping[str, Any], by: Collection[str], where: str) -> None:
     """Refuse a plan that was made for something else.
 
     Args:
         made_for: The plan's header.
-        providers: Of its steps.
+        by: Who computes its steps.
         where: The plan, for the error.
 
     Raises:
         UserError: In a sentence that says what differs.
     """
-    here = validator(providers, int(made_for["threads"]))
+    here = validator(by, int(made_for["threads"]))
     differences = [
         f"{_WORDS[name]} was {_text(made_for.get(name))} and is {_text(here[name])}"
         for name in _WORDS

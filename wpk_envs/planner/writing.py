@@ -38,7 +38,7 @@ def write(folder: Path, planned: Planned, device: DeviceInfo, functions: Any, gp
     header = {
         "model": draft.assembly.graph.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "made_for": _made_for({step["provider"] for step in program["steps"]}, device, gpu),
+        "made_for": _made_for(computing(program["steps"]), device, gpu),
         "max_abs_error": planned.max_abs_error,
         "why": [why(standing) for standing in draft.standings],
         "program": program,

@@ -79,7 +79,7 @@ class Builder:
         return names
 
     def graph(self, outputs: Iterable[str]) -> Graph:
-        """The graph so far, with these outputs, without what nobody reads."""
+        """The graph so far, with these outputs, without constants that nobody reads."""
         nodes = tuple(self._nodes.values())
         graph = Graph(self.name, tuple(self._inputs), tuple(outputs), nodes, self.tensors, self.constants)
         return graph.with_nodes(nodes)

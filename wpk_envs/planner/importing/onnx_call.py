@@ -20,8 +20,9 @@ class Call:
         name: What the counterpart is called.
         attributes: Those that the node has.
         inputs: Names in the graph; none for an optional one that is not given.
-        shape: Of its only output.
+        shape: Of its output; of the first one that is read, where there are several.
         opset: Version of the operators.
+        outputs: How many there are.
     """
 
     builder: Builder
@@ -30,6 +31,7 @@ class Call:
     inputs: Sequence[str | None]
     shape: tuple[int, ...]
     opset: int
+    outputs: int = 1
 
     @property
     def x(self) -> str:

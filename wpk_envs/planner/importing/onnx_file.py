@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wpk_envs.errors import UserError
+from wpk_envs.errors import UserError, reason_of
 from wpk_envs.planner import framework_onnx
 from wpk_envs.planner.graph import Tensor
 from wpk_envs.planner.importing.source import Source
@@ -54,8 +54,7 @@ def read(path: Path) -> Any:
         model = onnx.load(path)
         onnx.checker.check_model(path)
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{path} is no valid ONNX model ({reason}): export it again") from error
+        raise UserError(f"{path} is no valid ONNX model ({reason_of(error)}): export it again") from error
     for initializer in model.graph.initializer:
         check_type(initializer.data_type, f"weight '{initializer.name}' of {path}")
     return inliner.inline_local_functions(model) if model.functions else model

@@ -22,6 +22,9 @@ _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLi
 _SMALL = 4096
 """Elements of the constants that go into the model of a ``framework`` node: axes, shapes and the like."""
 
+_SEVERAL = ("Split",)
+"""Operators whose rules give the names of all outputs."""
+
 _OWN = ("", "ai.onnx")
 """Names of the domain of ONNX's own operators."""
 
@@ -79,7 +82,7 @@ class _Importer:
             return
         outputs = self._tensors(node)
         known = self._known(node, outputs)
-        names = self._framework(node, outputs) if known is None else [known]
+        names = self._framework(node, outputs) if known is None else known
         self._names |= zip(outputs, names)
 
     def _outputs(self, node: onnx.NodeProto) -> list[str]:
@@ -137,18 +140,23 @@ class _Importer:
             raise UserError(f"operator '{node.op_type}' needs ONNX Runtime: {framework_onnx.INSTALL}")
         return {value.name: _runtime_type(value) for value in session.get_outputs()}
 
-    def _known(self, node: onnx.NodeProto, outputs: dict[str, Tensor]) -> str | None:
-        """The result of one of our operations; none if there is none for this node."""
+    def _known(self, node: onnx.NodeProto, outputs: dict[str, Tensor]) -> list[str] | None:
+        """The results of our operations for these outputs; none if there are none for this node."""
         rule = RULES.get(node.op_type) if node.domain in _OWN else None
-        if rule is None or list(outputs) != [node.output[0]]:
+        if rule is None or (node.op_type not in _SEVERAL and list(outputs) != [node.output[0]]):
             return None
-        output = outputs[node.output[0]]
         inputs = [self._names[name] if name else None for name in node.input]
         computed = [name for name in inputs if name is not None and name not in self.builder.constants]
-        if {output.dtype, *(self.builder.tensors[name].dtype for name in computed)} != {"float32"}:
+        types = {tensor.dtype for tensor in outputs.values()} | {self.builder.tensors[name].dtype for name in computed}
+        if types != {"float32"}:
             return None
-        attributes = {each.name: _value(each) for each in node.attribute}
-        return rule(Call(self.builder, _label(node), attributes, inputs, output.shape, self._opset))
+        attributes, shape = {each.name: _value(each) for each in node.attribute}, next(iter(outputs.values())).shape
+        call = Call(self.builder, _label(node), attributes, inputs, shape, self._opset, len(node.output))
+        found = rule(call)
+        if found is None or isinstance(found, str):
+            return None if found is None else [found]
+        made = dict(zip(node.output, found))
+        return [made[name] for name in outputs]
 
     def _framework(self, node: onnx.NodeProto, outputs: dict[str, Tensor]) -> Sequence[str]:
         declared = [helper.make_value_info(name, _type(tensor)) for name, tensor in outputs.items()]

@@ -1,7 +1,7 @@
 """Counterparts of ONNX operators in the planner's operations: elementwise, normalisation, products and shapes.
 
-A rule takes a `Call` that computes in float32 and returns the name of its result, or none for a case that only the
-framework can compute.
+A rule takes a `Call` that computes in float32 and returns the name of its result (those of all outputs, if there may
+be several), or none for a case that only the framework can compute.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from functools import partial, reduce
 
 import numpy as np
 
-from wpk_envs.planner.importing import onnx_images
+from wpk_envs.planner.importing import onnx_images, onnx_slices
 from wpk_envs.planner.importing.onnx_call import Call
 from wpk_envs.planner.importing.products import product
 
-Rule = Callable[[Call], str | None]
+Rule = Callable[[Call], str | list[str] | None]
 
 
 def _unary(call: Call, function: str) -> str:
@@ -133,7 +133,7 @@ RULES: dict[str, Rule] = {
     "Gelu": _gelu, "HardSigmoid": _hard_sigmoid, "Clip": _clip, "Reciprocal": _reciprocal,
     **{name: partial(_binary, function=name.lower()) for name in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow")},
     "Sum": partial(_binary, function="add"),
-    **onnx_images.RULES,
+    **onnx_images.RULES, **onnx_slices.RULES,
     "LayerNormalization": _layer_norm, "Softmax": _softmax, "MatMul": _matmul, "Gemm": _gemm,
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"), _same),
     "Dropout": _dropout, "Expand": _expand, "Transpose": _transpose, "Concat": _concat,

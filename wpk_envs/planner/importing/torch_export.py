@@ -14,7 +14,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from wpk_envs.errors import UserError
+from wpk_envs.errors import UserError, reason_of
 
 
 def exported(name: str, module: nn.Module, inputs: Sequence[torch.Tensor]) -> ExportedProgram:
@@ -32,8 +32,7 @@ def exported(name: str, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Ex
         try:
             program = torch.export.export(module, tuple(inputs)).run_decompositions({})
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise UserError(f"torch.export cannot export '{name}' with static shapes: {reason}") from error
+            raise UserError(f"torch.export cannot export '{name}' with static shapes: {reason_of(error)}") from error
     _check(name, program)
     return program
 

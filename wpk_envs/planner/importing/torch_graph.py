@@ -11,6 +11,7 @@ from torch import fx
 from wpk_envs.errors import UserError
 from wpk_envs.planner import framework_torch
 from wpk_envs.planner.graph import Graph, Tensor
+from wpk_envs.planner.importing import torch_slices
 from wpk_envs.planner.importing.builder import Builder
 from wpk_envs.planner.importing.source import Source
 from wpk_envs.planner.importing.torch_call import Call, Operand
@@ -134,7 +135,7 @@ class _Importer:
         """The result of one of our operations, in the form of `values`; none if there is none for this call."""
         value = node.meta["val"]
         several = isinstance(value, list | tuple)
-        if several and any(user.target is not operator.getitem or user.args[1] != 0 for user in node.users):
+        if several and packet not in torch_slices.SEVERAL and any(map(_reads_more_than_the_first, node.users)):
             return None
         first = value[0] if several else value
         if node.target.namespace != "aten" or packet not in RULES:  # type: ignore[union-attr]
@@ -142,10 +143,11 @@ class _Importer:
         types = [self.builder.tensors[operand.name].dtype for operand in operands]
         if {*types, self._tensor(node, first).dtype} != {"float32"}:
             return None
-        name = RULES[packet](Call(self.builder, _name(node), arguments, tuple(first.shape)))
-        if name is None:
+        found = RULES[packet](Call(self.builder, _name(node), arguments, tuple(first.shape)))
+        if found is None:
             return None
-        return [Operand(name)] if several else Operand(name)
+        names = [Operand(name) for name in ([found] if isinstance(found, str) else found)]
+        return names if several else names[0]
 
     def _framework(self, node: fx.Node, template: dict[str, Any], operands: list[Operand]) -> Any:
         read = [argument.meta["val"] for argument in node.all_input_nodes]
@@ -178,6 +180,11 @@ class _Importer:
             f"a shape or number in '{self.builder.name}' depends on values of tensors ({what});"
             " a plan needs static shapes: remove that"
         )
+
+
+def _reads_more_than_the_first(user: fx.Node) -> bool:
+    """Whether a reader of several results reads another one than the first."""
+    return not (user.target is operator.getitem and user.args[1] == 0)
 
 
 def _name(node: fx.Node) -> str:

@@ -1,7 +1,7 @@
 """Counterparts of ATen operators in the planner's operations: elementwise, images, normalisation and shapes.
 
-A rule takes a `Call` whose tensors are all float32 and returns the name of its result, or none for a case that only
-the framework can compute.
+A rule takes a `Call` whose tensors are all float32 and returns the name of its result (those of a list of results), or
+none for a case that only the framework can compute.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from wpk_envs.planner.importing import torch_products
+from wpk_envs.planner.importing import torch_products, torch_slices
 from wpk_envs.planner.importing.torch_call import Call, Operand
 from wpk_envs.planner.operations import UNARY
 
-Rule = Callable[[Call], str | None]
+Rule = Callable[[Call], str | list[str] | None]
 
 
 def _pair(value: Sequence[int]) -> tuple[int, int]:
@@ -197,7 +197,7 @@ RULES: dict[str, Rule] = {
     "gelu": _gelu, "clamp": _clamp, "clip": _clamp, "clamp_min": _clamp, "clamp_max": _clamp, "hardtanh": _clamp,
     "rsub": partial(_binary, function="sub", swapped=True), "reciprocal": _reciprocal,
     **{name: partial(_binary, function=name[:3]) for name in ("maximum", "minimum", "max", "min")},
-    "conv2d": _conv2d, "convolution": _conv2d, **torch_products.RULES,
+    "conv2d": _conv2d, "convolution": _conv2d, **torch_products.RULES, **torch_slices.RULES,
     "batch_norm": _batch_norm, "_native_batch_norm_legit_no_training": _batch_norm, "layer_norm": _layer_norm,
     "native_layer_norm": _layer_norm,
     "max_pool2d": _max_pool2d, "max_pool2d_with_indices": _max_pool2d, "avg_pool2d": _avg_pool2d,

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree
 
-from wpk_envs.errors import UserError
+from wpk_envs.errors import UserError, reason_of
 from wpk_envs.planner.importing import torch_weights
 from wpk_envs.planner.importing.source import Source
 from wpk_envs.planner.models import Model
@@ -44,11 +44,11 @@ def of_function(spec: str, weights: str | None, seed: int) -> Source:
         try:
             result = function()
         except Exception as error:
-            raise UserError(f"'{spec}' failed: {type(error).__name__}: {_first_line(error)}") from error
+            raise UserError(f"'{spec}' failed: {type(error).__name__}: {reason_of(error)}") from error
     module, inputs = _checked(spec, result)
     if weights is not None:
         torch_weights.load(module, spec, weights)
-    arrays = tuple(np.ascontiguousarray(tensor.numpy(force=True)) for tensor in inputs)
+    arrays = tuple(np.asarray(tensor.numpy(force=True), order="C") for tensor in inputs)
     return Source(spec.partition(":")[2], "torch", arrays, _names(module, len(arrays)), module=module)
 
 
@@ -58,17 +58,13 @@ def _function(spec: str) -> Callable[[], Any]:
         module = importlib.import_module(path)
     except Exception as error:
         raise UserError(
-            f"'{path}' of model '{spec}' cannot be imported ({type(error).__name__}: {_first_line(error)}):"
+            f"'{path}' of model '{spec}' cannot be imported ({type(error).__name__}: {reason_of(error)}):"
             " give package.module:function, importable from this folder"
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise UserError(f"module '{path}' has no function '{name}': write one that takes nothing to {_FORM}")
     return function
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _checked(spec: str, result: Any) -> tuple[nn.Module, Sequence[torch.Tensor]]:
@@ -114,5 +110,10 @@ def reference(module: nn.Module, inputs: Sequence[np.ndarray]) -> list[np.ndarra
     """
     with torch.inference_mode():
         result = module(*(torch.from_numpy(each.copy()) for each in inputs))
+    return arrays_of(result)
+
+
+def arrays_of(result: Any) -> list[np.ndarray]:
+    """Every tensor of what a module returned, however it is nested, row by row."""
     leaves = _pytree.tree_leaves(result)
-    return [leaf.numpy(force=True) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    return [np.asarray(leaf.numpy(force=True), order="C") for leaf in leaves if isinstance(leaf, torch.Tensor)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -41,7 +40,6 @@ class CompiledFunctions(Mapping[str, Callable[..., Any]]):
         self._device = device
         self._modules: dict[str, Callable[[], Any]] = {}
         self._built: dict[str, Any] = {}
-        self._lock = threading.Lock()
 
     def add(self, name: str, module: Callable[[], Any]) -> None:
         """Say how a kernel's TensorIR is made."""
@@ -52,9 +50,7 @@ class CompiledFunctions(Mapping[str, Callable[..., Any]]):
         from wpk_envs import tvm_adapter
 
         if name not in self._built:
-            library = tvm_adapter.build_cpu(self._modules[name](), self._device.target, name)
-            with self._lock:
-                self._built.setdefault(name, library)
+            self._built[name] = tvm_adapter.build_cpu(self._modules[name](), self._device.target, name)
         return self._built[name]
 
     def __getitem__(self, name: str) -> Callable[..., Any]:

@@ -11,6 +11,8 @@ from wpk_envs.planner.onednn.drafts import Draft, strides
 
 def convert(graph: Graph, node: Node, allowed: Sequence[str]) -> Iterator[Draft]:
     """The same image in another layout."""
+    if not {node.attributes["from"], node.attributes["to"]}.issubset(allowed):
+        return
     draft = Draft(graph, node, {"kind": "reorder"})
     draft.settings["sources"] = [draft.reads("source", 0, node.attributes["from"])]
     draft.settings["destination"] = draft.writes(node.attributes["to"])

@@ -36,6 +36,8 @@ DRAFTS: dict[str, Callable[[Graph, Node, Sequence[str]], Iterator[Draft]]] = {
 """What oneDNN can compute, and the primitives that do."""
 
 LARGEST_RANK = 6
+BLOCKS = (None, 8, 16)
+"""Channels of a block in layouts that the shim knows; none for those without blocks."""
 INSTRUCTIONS = ("avx512", "avx2", "avx", "sse41")
 """Vector instructions in the names of implementations, the widest first; some names have none."""
 
@@ -61,7 +63,7 @@ def offers(graph: Graph, node: Node, target: Target) -> list[Implementation]:
     if target.device.kind != "cpu" or node.op not in DRAFTS or not _supported(graph, node):
         return []
     ranked = []
-    for draft in DRAFTS[node.op](graph, node, target.layouts):
+    for draft in DRAFTS[node.op](graph, node, [each for each in target.layouts if layouts.block_of(each) in BLOCKS]):
         draft.settings["threads"] = target.threads
         for rank, name in enumerate(_fast(library.implementations(draft.settings))):
             ranked.append((rank, _implementation(draft, name)))

@@ -134,6 +134,11 @@ def _layer_norm(attributes: Attributes, x: Expr, gamma: Expr, beta: Expr) -> Exp
     return op.nn.layer_norm(x, gamma, beta, axes=[-1], epsilon=attributes["epsilon"])
 
 
+def _slice(attributes: Attributes, x: Expr) -> Expr:
+    axis, start, stop = (attributes[name] for name in ("axis", "start", "stop"))
+    return op.strided_slice(x, axes=[axis], begin=[start], end=[stop])
+
+
 DEFINITIONS: dict[str, Callable[..., Expr]] = {
     "conv2d": _conv2d,
     "gemm": _gemm,
@@ -147,6 +152,7 @@ DEFINITIONS: dict[str, Callable[..., Expr]] = {
     "softmax": lambda attributes, x: op.nn.softmax(x, attributes["axis"]),
     "layer_norm": _layer_norm,
     "transpose": lambda attributes, x: op.permute_dims(x, list(attributes["axes"])),
+    "slice": _slice,
     "concat": lambda attributes, *parts: op.concat(list(parts), attributes["axis"]),
 }
 """An operation's expression of its attributes and inputs."""

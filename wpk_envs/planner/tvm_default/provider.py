@@ -18,7 +18,7 @@ LABEL = "TVM default"
 
 OPERATIONS = (
     "conv2d", "gemm", "matmul", "unary", "binary", "batch_norm", "max_pool2d", "avg_pool2d", "global_avg_pool",
-    "softmax", "layer_norm", "transpose", "concat",
+    "softmax", "layer_norm", "transpose", "slice", "concat",
 )  # fmt: skip
 """What `tvm_default.definitions` defines."""
 
