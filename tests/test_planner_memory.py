@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
@@ -34,6 +34,7 @@ def assembled(graph: Graph, offers: dict[str, Implementation]) -> Assembly:
     return assemble(graph, offers, converter)
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.lists(st.booleans(), min_size=12, max_size=12))
 def test_buffers_that_live_together_never_overlap(skips: list[bool], last: list[bool]) -> None:
     graph = chain([5], skips)
@@ -149,6 +150,7 @@ def test_memory_is_aligned() -> None:
     assert aligned(aligned(odd)) is not odd
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["plain", "NHWC", "NCHW8c", "NCHW16c"]), st.integers(1, 40))
 def test_layouts_keep_every_element(layout: str, channels: int) -> None:
     number = np.array(3.0, np.float32)

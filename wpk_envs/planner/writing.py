@@ -13,7 +13,7 @@ from wpk_envs.planner import providers
 from wpk_envs.planner.plan import save
 from wpk_envs.planner.planning import Planned
 from wpk_envs.planner.swapping import Standing
-from wpk_envs.planner.validator import validator
+from wpk_envs.planner.validator import computing, validator
 
 
 def write(folder: Path, planned: Planned, device: DeviceInfo, functions: Any, gpu: Gpu | None = None) -> str:
