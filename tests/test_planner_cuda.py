@@ -27,6 +27,7 @@ from wpk_envs.devices.cuda import descriptions
 from wpk_envs.devices.cuda.gpu import Gpu
 from wpk_envs.errors import UserError
 from wpk_envs.planner import layouts, operations, passes, providers
+from wpk_envs.planner import plan as plan_file
 from wpk_envs.planner.cuda import presence
 from wpk_envs.planner.cuda.functions import CudaFunctions
 from wpk_envs.planner.cuda.kernels import CudaKernelProvider
@@ -560,7 +561,7 @@ def changed(folder: Path, change: dict[str, Any]) -> None:
     """Change what a plan says that it was made for."""
     header = json.loads((folder / "plan.json").read_text())
     header["made_for"] |= change
-    (folder / "plan.json").write_text(json.dumps(header))
+    (folder / "plan.json").write_text(json.dumps(plan_file.sealed(header)))
 
 
 def test_a_drivers_release_counts_where_both_are_known() -> None:
