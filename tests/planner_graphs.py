@@ -96,6 +96,17 @@ class Builder:
         return Graph("model", tuple(self.inputs), outputs, tuple(self.nodes), self.tensors, self.constants)
 
 
+def small_net(size: int = 16, width: int = 32) -> Graph:
+    """Convolutions with a shortcut, pooling and a classifier, as an importer gives them."""
+    b = Builder()
+    x = b.input(1, 3, size, size)
+    x = b.max_pool(b.unary("relu", b.batch_norm(b.conv2d(x, width, 3))))
+    main = b.unary("relu", b.batch_norm(b.conv2d(x, width)))
+    x = b.unary("relu", b.binary("add", b.batch_norm(b.conv2d(main, width)), x))
+    x = b.reshape(b.add("global_avg_pool", x), 1, width)
+    return b.graph(b.gemm(x, 10, bias=True))
+
+
 def resnet18(size: int = 224) -> Graph:
     """As frameworks write it: batch normalisation apart, the projection after the main branch."""
     b = Builder()

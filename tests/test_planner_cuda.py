@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from tests.interpreted_gpu import InterpretedGpu, NoVendorGpu
-from tests.planner_graphs import Builder, random_inputs
+from tests.planner_graphs import Builder, random_inputs, small_net
 from wpk_envs import planner
 from wpk_envs.core import Candidate, DeviceInfo, Measurement
 from wpk_envs.devices.cuda import descriptions
@@ -357,17 +357,6 @@ def test_what_a_library_lacks_costs_infinitely_much_and_a_full_gpu_is_an_error()
 # --- whole plans
 
 
-def small_net() -> Graph:
-    """Convolutions with a shortcut, pooling and a classifier, as an importer gives them."""
-    b = Builder()
-    x = b.input(1, 3, 12, 12)
-    x = b.max_pool(b.unary("relu", b.batch_norm(b.conv2d(x, 16, 3))))
-    main = b.unary("relu", b.batch_norm(b.conv2d(x, 16)))
-    x = b.unary("relu", b.binary("add", b.batch_norm(b.conv2d(main, 16)), x))
-    x = b.reshape(b.add("global_avg_pool", x), 1, 16)
-    return b.graph(b.gemm(x, 10, bias=True))
-
-
 class WithoutProducts:
     """Torch's steps but convolutions and matrix products, so that our kernels compute those."""
 
@@ -398,7 +387,7 @@ def planned_of(graph: Graph, folder: Path, gpu: Gpu, device: DeviceInfo, kernels
 def made(tmp_path_factory: pytest.TempPathFactory, gpu: Gpu, device: DeviceInfo) -> Path:
     """A plan in which our kernels compute every product."""
     folder = tmp_path_factory.mktemp("planned") / "plan"
-    planned_of(small_net(), folder, gpu, device, kernels=True)
+    planned_of(small_net(12, 16), folder, gpu, device, kernels=True)
     return folder
 
 
@@ -419,26 +408,26 @@ def off_by(plan: planner.Plan, graph: Graph, seed: int) -> float:
 def test_a_plan_of_our_kernels_computes_what_the_graph_does(made: Path, gpu: Gpu) -> None:
     plan = planner.load(made, gpu)
     assert {step["provider"] for step in plan.header["program"]["steps"]} == {"cuda_kernels", "torch_cuda"}
-    assert max(off_by(plan, small_net(), seed) for seed in range(3)) < 1e-4
+    assert max(off_by(plan, small_net(12, 16), seed) for seed in range(3)) < 1e-4
     copy = plan.copy()
-    assert off_by(copy, small_net(), 4) < 1e-4
+    assert off_by(copy, small_net(12, 16), 4) < 1e-4
     assert all(copy.program.constants[name] is array for name, array in plan.program.constants.items())
 
 
 def test_a_plan_of_whatever_is_fastest(tmp_path: Path, gpu: Gpu, device: DeviceInfo) -> None:
-    planned = planned_of(small_net(), tmp_path / "plan", gpu, device)
+    planned = planned_of(small_net(12, 16), tmp_path / "plan", gpu, device)
     assert planned.max_abs_error < 1e-4
     assert planned.latencies_us.keys() <= {"any layout", "plain only"}
     assert {buffer.layout for buffer in planned.draft.assembly.buffers.values()} <= {"plain", "NHWC"}
     plan = planner.load(tmp_path / "plan", gpu)
-    assert off_by(plan, small_net(), 1) < 1e-4
+    assert off_by(plan, small_net(12, 16), 1) < 1e-4
     tried = {offer.provider for standing in planned.draft.standings for offer in standing.candidates}
     assert tried <= {"cuda_kernels", "torch_cuda"}
 
 
 def test_a_plan_without_layouts_and_shared_memory(tmp_path: Path, gpu: Gpu, device: DeviceInfo) -> None:
     skip = ("assign_layouts", "plan_memory")
-    planned = planned_of(small_net(), tmp_path / "plan", gpu, device, kernels=True, skip=skip)
+    planned = planned_of(small_net(12, 16), tmp_path / "plan", gpu, device, kernels=True, skip=skip)
     assert {buffer.layout for buffer in planned.draft.assembly.buffers.values()} == {"plain"}
     assert planned.draft.memory.bytes == planned.draft.memory.unshared_bytes
 
@@ -467,7 +456,7 @@ SUMS = {"self": {"tensor": 0}, "dim": 2, "dtype": None}
 
 def test_results_are_new_arrays(made: Path, gpu: Gpu) -> None:
     plan = planner.load(made, gpu)
-    first, second = (random_inputs(small_net(), seed)[0].numpy() for seed in (1, 2))
+    first, second = (random_inputs(small_net(12, 16), seed)[0].numpy() for seed in (1, 2))
     one = plan(first)
     kept = one.copy()
     plan(second)
@@ -478,7 +467,7 @@ def test_results_are_new_arrays(made: Path, gpu: Gpu) -> None:
 @pytest.mark.parametrize("gpu", [REAL], indirect=True)
 def test_one_plan_per_thread(made: Path, gpu: Gpu) -> None:
     plan = planner.load(made, gpu)
-    inputs = [random_inputs(small_net(), seed)[0].numpy() for seed in range(4)]
+    inputs = [random_inputs(small_net(12, 16), seed)[0].numpy() for seed in range(4)]
     wanted = [plan(each) for each in inputs]
     found: dict[int, bool] = {}
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.planner_graphs import Builder, random_inputs
+from tests.planner_graphs import Builder, random_inputs, small_net
 from tests.planner_import import torch_source
 from wpk_envs import planner
 from wpk_envs.devices.host import cpu_info
@@ -31,17 +31,6 @@ from wpk_envs.planner.planning import Planned, Planner
 from wpk_envs.planner.providers import open_providers
 from wpk_envs.planner.tvm_default.provider import TvmDefault
 from wpk_envs.planner.writing import write
-
-
-def small_net() -> Graph:
-    """Convolutions with a shortcut, pooling and a classifier, as an importer gives them."""
-    b = Builder()
-    x = b.input(1, 3, 16, 16)
-    x = b.max_pool(b.unary("relu", b.batch_norm(b.conv2d(x, 32, 3))))
-    main = b.unary("relu", b.batch_norm(b.conv2d(x, 32)))
-    x = b.unary("relu", b.binary("add", b.batch_norm(b.conv2d(main, 32)), x))
-    x = b.reshape(b.add("global_avg_pool", x), 1, 32)
-    return b.graph(b.gemm(x, 10, bias=True))
 
 
 def planned_of(graph: Graph, folder: Path, skip: tuple[str, ...] = (), without: tuple[str, ...] = (), **how) -> Planned:

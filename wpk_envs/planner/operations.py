@@ -6,7 +6,6 @@ node, and a plan that has nothing better for a node runs it. An importer turns w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -214,18 +213,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "convert": _convert,
 }
 """Every operation but ``framework``, which is whatever the model's framework computes: see `planner.framework`."""
-
-
-def flops(graph: Graph, node: Node) -> int:
-    """Nominal operations of the products of a node; 0 of everything else."""
-    if node.op not in ("conv2d", "gemm", "matmul"):
-        return 0
-    out = graph.tensors[node.output].size
-    if node.op == "conv2d":
-        return 2 * out * math.prod(graph.tensors[node.inputs[1]].shape[1:])
-    axes = node.attributes.get("a_axes")
-    shape = graph.tensors[node.inputs[0]].shape
-    return 2 * out * (shape[axes[-1]] if axes else shape[-1])
 
 
 def run(graph: Graph, inputs: Sequence[Any]) -> list[Any]:

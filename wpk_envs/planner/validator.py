@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from wpk_envs.devices.host import X86_FEATURES, available_cores, cpu_flags, model_name
@@ -58,17 +58,31 @@ def check(made_for: Mapping[str, Any], by: Collection[str], where: str) -> None:
         UserError: In a sentence that says what differs.
     """
     here = validator(by, int(made_for["threads"]))
-    differences = [
-        f"{_WORDS[name]} was {_text(made_for.get(name))} and is {_text(here[name])}"
-        for name in _WORDS
+    found = differences(_WORDS, made_for, here, _text)
+    if here["threads"] > available_cores():
+        found.append(f"it wants {here['threads']} threads and there are {available_cores()} cores")
+    if found:
+        raise UserError(
+            f"the plan {where} was made for another machine or version: {'; '.join(found)}; plan again here"
+        )
+
+
+def differences(
+    words: Mapping[str, str], made_for: Mapping[str, Any], here: Mapping[str, Any], text: Callable[[Any], str]
+) -> list[str]:
+    """What a plan was made for and is not here, a clause for each.
+
+    Args:
+        words: What is compared, and what it is called.
+        made_for: The plan's header.
+        here: The same of this machine.
+        text: Says a value.
+    """
+    return [
+        f"{called} was {text(made_for.get(name))} and is {text(here[name])}"
+        for name, called in words.items()
         if made_for.get(name) != here[name]
     ]
-    if here["threads"] > available_cores():
-        differences.append(f"it wants {here['threads']} threads and there are {available_cores()} cores")
-    if differences:
-        raise UserError(
-            f"the plan {where} was made for another machine or version: {'; '.join(differences)}; plan again here"
-        )
 
 
 _WORDS = {

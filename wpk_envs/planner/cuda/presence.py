@@ -8,6 +8,7 @@ from typing import Any
 
 from wpk_envs.devices.cuda.gpu import Gpu, GpuInfo
 from wpk_envs.errors import UserError
+from wpk_envs.planner.validator import differences
 
 
 def open_gpu(index: int | None = None) -> Gpu:
@@ -59,16 +60,10 @@ def check(header: Mapping[str, Any], gpu: GpuInfo, where: str) -> None:
         UserError: In a sentence that says what differs.
     """
     here = made_for(gpu)
-    known = {name for name in _WORDS if name != "driver" or (header.get(name) and here[name])}
-    differences = [
-        f"{words} was {_text(header.get(name))} and is {_text(here[name])}"
-        for name, words in _WORDS.items()
-        if name in known and header.get(name) != here[name]
-    ]
-    if differences:
-        raise UserError(
-            f"the plan {where} was made for another GPU or version: {'; '.join(differences)}; plan again here"
-        )
+    known = {name: words for name, words in _WORDS.items() if name != "driver" or (header.get(name) and here[name])}
+    found = differences(known, header, here, _text)
+    if found:
+        raise UserError(f"the plan {where} was made for another GPU or version: {'; '.join(found)}; plan again here")
 
 
 _WORDS = {
