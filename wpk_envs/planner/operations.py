@@ -16,7 +16,16 @@ ACTIVATIONS = ("none", "relu", "relu6", "gelu")
 
 UNARY = ("relu", "relu6", "gelu", "gelu_tanh", "sigmoid", "tanh", "silu", "hardswish", "hardsigmoid", "exp", "sqrt",
          "erf", "neg")  # fmt: skip
-BINARY = ("add", "sub", "mul", "div", "max", "min", "pow")
+BINARY = {
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "div": "div",
+    "max": "maximum",
+    "min": "minimum",
+    "pow": "pow",
+}
+"""Elementwise functions of two tensors, and what torch calls them."""
 
 
 def evaluate(node: Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
@@ -111,16 +120,7 @@ def _binary(attributes: dict[str, Any], x: Any, y: Any) -> Any:
     """An elementwise ``function`` of `BINARY`, broadcast as in NumPy."""
     import torch
 
-    functions: dict[str, Callable[[Any, Any], Any]] = {
-        "add": torch.add,
-        "sub": torch.sub,
-        "mul": torch.mul,
-        "div": torch.div,
-        "max": torch.maximum,
-        "min": torch.minimum,
-        "pow": torch.pow,
-    }
-    return functions[attributes["function"]](x, y)
+    return getattr(torch, BINARY[attributes["function"]])(x, y)
 
 
 def _batch_norm(attributes: dict[str, Any], x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:

@@ -9,16 +9,7 @@ import numpy as np
 import torch
 
 from wpk_envs.planner.implementation import Call
-
-BINARY = {
-    "add": torch.add,
-    "sub": torch.sub,
-    "mul": torch.mul,
-    "div": torch.div,
-    "max": torch.maximum,
-    "min": torch.minimum,
-    "pow": torch.pow,
-}
+from wpk_envs.planner.operations import BINARY
 
 
 def bind(operation: str, attributes: Mapping[str, Any], arguments: Sequence[Any], result: Any) -> Call:
@@ -44,7 +35,7 @@ def _unary(attributes: Mapping[str, Any], result: Any, x: Any) -> Call:
 
 
 def _binary(attributes: Mapping[str, Any], result: Any, x: Any, y: Any) -> Call:
-    compute: Any = BINARY[attributes["function"]]
+    compute: Any = getattr(torch, BINARY[attributes["function"]])
     return lambda: compute(x, y, out=result)
 
 
